@@ -1,0 +1,44 @@
+# demo: train U-Net v2 and write runs/demo/report.html.  test: the tests.  lint: format, style, types, imports.
+# wheel: build it into dist/.  clean: remove what these made.  Each sets up .venv itself, once.
+
+SHELL := /bin/bash
+# The first Python of a supported version that can make an environment; PYTHON=... chooses another.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
+	$$p -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+BIN := .venv/bin
+# Training on a CPU frees and takes large tensors all the time: have glibc keep them (up to 7x faster).
+MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
+
+.PHONY: demo test slow lint wheel clean
+
+demo: .venv/.demo
+	$(BIN)/sdi-plugin demo --out runs/demo --resume
+
+test: .venv/.test
+	$(MALLOC) $(BIN)/python -m pytest
+
+slow: .venv/.test
+	$(MALLOC) $(BIN)/python -m pytest -m slow
+
+lint: .venv/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	rm -rf .venv/tree && mkdir -p .venv/tree/sdi_plugin && ln -s "$(CURDIR)"/sdi_plugin/* "$(CURDIR)/adapters" .venv/tree/sdi_plugin/
+	$(BIN)/pyright
+	cd .venv/tree && ../bin/lint-imports --config ../../pyproject.toml
+
+wheel: .venv/.test
+	rm -rf dist build && $(BIN)/python -m build --wheel
+
+clean:
+	rm -rf .venv build dist runs *.egg-info
+
+# A second call finds the stamp, and installs again only after the requirements changed.
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: expected Python 3.10 to 3.13 with venv, found none. Install one, or pass PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.demo .venv/.test: .venv/.%: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$*]'
+	touch $@

@@ -1,0 +1,69 @@
+"""The attention of CBAM (Woo et al. 2018, arXiv 1807.06521), for images and volumes."""
+
+import torch
+from torch import Tensor, nn
+
+from sdi_plugin import dimension
+
+
+class ChannelAttention(nn.Module):
+    """Gate the channels by what they hold on average and at most.
+
+    gate = sigmoid( MLP(mean over pixels) + MLP(maximum over pixels) )        arXiv 1807.06521, eq. 2
+
+    Args:
+        channels: C.
+        reduction: the MLP's hidden layer has C // reduction channels, and at least one.
+        dim: number of spatial axes, 2 or 3.
+
+    Shape:
+        x: (B, C, *S). Returns the gate, (B, C, 1, ..., 1): multiply it with x.
+
+    Raises:
+        ValueError: channels or reduction below 1; dim not 2 or 3.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, dim: int = 2):
+        super().__init__()
+        dimension.check("ChannelAttention", dim)
+        if channels < 1 or reduction < 1:
+            raise ValueError(f"ChannelAttention: expected channels and reduction >= 1, got {channels=}, {reduction=}.")
+        hidden = max(1, channels // reduction)
+        self.fc1 = dimension.conv(dim)(channels, hidden, 1, bias=False)
+        self.fc2 = dimension.conv(dim)(hidden, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = tuple(range(2, x.ndim))
+        mean, maximum = x.mean(pixels, keepdim=True), x.amax(pixels, keepdim=True)
+        return torch.sigmoid(self._mlp(mean) + self._mlp(maximum))
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self.fc2(torch.relu(self.fc1(x)))
+
+
+class SpatialAttention(nn.Module):
+    """Gate the pixels by their channels' mean and maximum.
+
+    gate = sigmoid( conv7x7( [mean over channels, maximum over channels] ) )        arXiv 1807.06521, eq. 3
+
+    Args:
+        kernel_size: of the convolution, odd.
+        dim: number of spatial axes, 2 or 3.
+
+    Shape:
+        x: (B, C, *S). Returns the gate, (B, 1, *S): multiply it with x.
+
+    Raises:
+        ValueError: kernel_size even or below 1; dim not 2 or 3.
+    """
+
+    def __init__(self, kernel_size: int = 7, dim: int = 2):
+        super().__init__()
+        dimension.check("SpatialAttention", dim)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"SpatialAttention: expected an odd kernel_size, got {kernel_size}.")
+        self.conv = dimension.conv(dim)(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, maximum = x.mean(1, keepdim=True), x.amax(1, keepdim=True)
+        return torch.sigmoid(self.conv(torch.cat([mean, maximum], dim=1)))

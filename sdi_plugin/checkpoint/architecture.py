@@ -1,0 +1,86 @@
+"""What a state dict says about the network that it belongs to."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sdi_plugin.checkpoint.errors import CheckpointError
+from sdi_plugin.checkpoint.names import ENCODER, convert
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+# Channels of the first stage and blocks of every stage. Wang et al. 2022, PVT v2, arXiv 2106.13797, table 1
+_PVT_V2: dict[tuple[int, tuple[int, ...]], str] = {
+    (32, (2, 2, 2, 2)): "pvt_v2_b0",
+    (64, (2, 2, 2, 2)): "pvt_v2_b1",
+    (64, (3, 4, 6, 3)): "pvt_v2_b2",
+    (64, (3, 4, 18, 3)): "pvt_v2_b3",
+    (64, (3, 8, 27, 3)): "pvt_v2_b4",
+    (64, (3, 6, 40, 3)): "pvt_v2_b5",
+}
+
+
+def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The arguments of `UNetV2` that build the network of these weights, from their names and shapes.
+
+    Args:
+        state: official, core or smp, with a PVTv2 encoder.
+
+    Returns:
+        encoder, in_channels, classes, channels, deep_supervision (the number of heads, or 0 for one), norm.
+
+    Raises:
+        CheckpointError: another architecture, an encoder alone or other than pvt_v2_b0 to b5 (and b2_li), or without
+            the parameters that tell.
+    """
+    core, _ = convert(state)
+    stem = _shape(core, f"{ENCODER}patch_embed.proj.weight")
+    classes, channels, *_ = _shape(core, "decoder.heads.0.weight")
+    heads = sum(re.fullmatch(r"decoder\.heads\.\d+\.weight", key) is not None for key in core)
+    return {
+        "encoder": _encoder(core, stem[0]),
+        "in_channels": stem[1],
+        "classes": classes,
+        "channels": channels,
+        "deep_supervision": heads if heads > 1 else 0,
+        "norm": _norm(core),
+    }
+
+
+def without_weights(build: Callable[[], _Module]) -> _Module:
+    """build() on the meta device, for the names and shapes of its parameters alone."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError):  # timm of old reads values of tensors while it builds
+        with torch.random.fork_rng(devices=[]):
+            return build()
+
+
+def _shape(core: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    if name not in core:
+        raise CheckpointError(f"Expected the weights of U-Net v2 with a PVTv2 encoder, got none for {name}.")
+    if core[name].ndim != 4:
+        raise CheckpointError(f"{name}: expected 4 axes, got shape {tuple(core[name].shape)}.")
+    return tuple(core[name].shape)
+
+
+def _encoder(core: Mapping[str, Tensor], width: int) -> str:
+    blocks = {m.groups() for key in core if (m := re.match(rf"{re.escape(ENCODER)}stages_(\d)\.blocks\.(\d+)\.", key))}
+    stages = sorted({stage for stage, _ in blocks})
+    depths = tuple(sum(stage == other for other, _ in blocks) for stage in stages)
+    if (width, depths) not in _PVT_V2:
+        raise CheckpointError(
+            f"Expected an encoder pvt_v2_b0 to pvt_v2_b5, got {width} channels and {depths} blocks in its stages."
+        )
+    linear = f"{ENCODER}stages_3.blocks.0.attn.sr.weight" in core  # others attend to every pixel of the last stage
+    return _PVT_V2[width, depths] + ("_li" if linear else "")
+
+
+def _norm(core: Mapping[str, Tensor]) -> str | None:
+    if "decoder.skip.sdi.0.norm.weight" not in core:
+        return None
+    return "batch" if "decoder.skip.sdi.0.norm.running_mean" in core else "layer"

@@ -1,0 +1,164 @@
+"""The namings of parameters, and the way from each of them to the core's.
+
+official  the authors' U-Net v2, in both variants: encoder.backbone.* with sdi_1.*, backbone.* with attention_1.*
+core      sdi_plugin.UNetV2
+smp       sdi_plugin.adapters.smp.UNetV2
+pvt_v2    the encoder alone as PVTv2's authors publish it, with its classifier
+timm      the encoder alone as timm publishes it
+"""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from sdi_plugin.checkpoint.errors import CheckpointError
+
+ENCODER = "encoder.model."  # of the core and smp, before timm's own names
+_LEVELS = 4  # of the official network
+
+
+def identify(state: Mapping[str, Tensor]) -> str:
+    """The naming of a state dict: "official", "core", "smp", "pvt_v2" or "timm" (the latter two: an encoder alone).
+
+    Raises:
+        CheckpointError: of another architecture.
+    """
+    naming = _naming(state)
+    if naming is None:
+        raise CheckpointError(
+            "Expected the weights of U-Net v2 (official, core or smp) or of a PVTv2 encoder, got a checkpoint of "
+            f"another architecture, with {shorten(list(state), 5)}."
+        )
+    return naming
+
+
+def convert(state: Mapping[str, Tensor], to: str = "core") -> tuple[dict[str, Tensor], list[str]]:
+    """Rename the weights of a whole network; the tensors stay as they are.
+
+    Args:
+        state: official, core or smp.
+        to: "core" or "smp".
+
+    Returns:
+        The renamed state dict, and the names in `state` that have no counterpart and were dropped: the official
+        network's unused deconv5 and its encoder's classifier, smp's classification head. A name that no naming knows is
+        kept as it is, for `check` to find.
+
+    Raises:
+        CheckpointError: of another architecture, an encoder alone, or two names for the same parameter.
+        ValueError: another `to`.
+    """
+    if to not in ("core", "smp"):
+        raise ValueError(f'convert: expected to="core" or "smp", got {to!r}.')
+    naming = identify(state)
+    if naming in ("pvt_v2", "timm"):
+        raise CheckpointError(
+            "Expected the weights of a whole network, got those of an encoder alone. "
+            "Load them with UNetV2(encoder_weights=FILE)."
+        )
+    core, dropped = {"official": _from_official, "smp": _from_smp, "core": _from_core}[naming](state)
+    return ({_smp_name(key): value for key, value in core.items()} if to == "smp" else core), dropped
+
+
+def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's weights under timm's names; of a state dict that no naming knows, all of it."""
+    naming = _naming(state)
+    if naming in ("official", "core", "smp"):
+        whole, _ = convert(state)
+        return {key[len(ENCODER) :]: value for key, value in whole.items() if key.startswith(ENCODER)}
+    if naming == "pvt_v2":
+        return {_pvt_v2_name(key): value for key, value in state.items()}
+    return dict(state)
+
+
+def shorten(names: list[str], limit: int = 10) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _naming(state: Mapping[str, Tensor]) -> str | None:
+    def has(*prefixes: str) -> bool:
+        return any(key.startswith(prefixes) for key in state)
+
+    if has("Translayer_", "seg_outs.") and has("backbone.", "encoder.backbone."):
+        return "official"
+    if has("decoder.skip.sdi.") and has("encoder."):
+        return "smp" if has("segmentation_head.") else "core"
+    if has("patch_embed1.") and has("block1."):
+        return "pvt_v2"
+    if has("patch_embed.") and any(re.match(r"stages[._]0\.blocks\.0\.mlp\.dwconv\.", key) for key in state):
+        return "timm"
+    return None
+
+
+def _from_core(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    return dict(state), []
+
+
+def _from_smp(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    dropped = [key for key in state if key.startswith("classification_head.")]
+    return {_core_name(key): value for key, value in state.items() if key not in dropped}, dropped
+
+
+def _core_name(key: str) -> str:
+    """smp -> core."""
+    if key.startswith("segmentation_head.0."):
+        return key.replace("segmentation_head.0.", "decoder.heads.0.", 1)
+    return re.sub(r"^auxiliary_heads\.(\d+)\.", lambda m: f"decoder.heads.{int(m[1]) + 1}.", key)
+
+
+def _smp_name(key: str) -> str:
+    """Core -> smp."""
+    if key.startswith("decoder.heads.0."):
+        return key.replace("decoder.heads.0.", "segmentation_head.0.", 1)
+    return re.sub(r"^decoder\.heads\.(\d+)\.", lambda m: f"auxiliary_heads.{int(m[1]) - 1}.", key)
+
+
+def _from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    core: dict[str, Tensor] = {}
+    dropped: list[str] = []
+    came_from: dict[str, str] = {}
+    for key, value in state.items():
+        encoder = re.match(r"(?:encoder\.)?backbone\.(.*)", key)
+        if key == "deconv5.weight" or (encoder and encoder[1].startswith("head.")):
+            dropped.append(key)
+            continue
+        name = ENCODER + _pvt_v2_name(encoder[1]) if encoder else _official_name(key)
+        if name in came_from:
+            raise CheckpointError(f"Expected one name for each parameter, got {came_from[name]} and {key} for one.")
+        came_from[name] = key
+        core[name] = value
+    return core, dropped
+
+
+def _official_name(key: str) -> str:
+    """Official -> core for everything but the encoder. Its levels count from 1; its heads run from coarse to fine."""
+    part = re.match(r"(ca|sa|Translayer|sdi|attention|seg_outs|deconv)[_.]?(\d)\.(.+)", key)
+    if part is None:
+        return key
+    number, rest = int(part[2]), part[3]
+    reduction = f"decoder.skip.reductions.{number - 1}."
+    return {
+        "ca": f"{reduction}channel_attention.{rest}",
+        "sa": f"{reduction}spatial_attention.{re.sub('^conv1', 'conv', rest)}",
+        "Translayer": f"{reduction}{rest}",
+        "sdi": f"decoder.skip.sdi.{number - 1}.{rest}",
+        "attention": f"decoder.skip.sdi.{number - 1}.{rest}",
+        "seg_outs": f"decoder.heads.{_LEVELS - 1 - number}.{rest}",
+        "deconv": f"decoder.ups.{_LEVELS - number}.{rest}",
+    }[part[1]]
+
+
+def _pvt_v2_name(key: str) -> str:
+    """Official PVTv2 -> timm's feature pyramid, which counts stages from 0."""
+    part = re.match(r"(patch_embed|block|norm)(\d)\.(.+)", key)
+    if part is None:
+        return key
+    stage, rest = int(part[2]) - 1, part[3].replace("dwconv.dwconv.", "dwconv.")
+    return {
+        "patch_embed": f"stages_{stage}.downsample.{rest}" if stage else f"patch_embed.{rest}",
+        "block": f"stages_{stage}.blocks.{rest}",
+        "norm": f"stages_{stage}.norm.{rest}",
+    }[part[1]]

@@ -1,0 +1,41 @@
+"""State dicts to safetensors files, entirely or not at all."""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sdi_plugin import atomic
+from sdi_plugin.checkpoint.reading import import_safetensors
+
+
+def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors, and metadata, to a safetensors file.
+
+    The file appears complete or not at all, and one that is there already is replaced in one step. Equal arguments give
+    equal files. Tensors that share memory are written one by one.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ImportError: safetensors is not installed.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+    # safetensors refuses shared memory, so each tensor gets its own.
+    own = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+    atomic.write(path, _in_order(import_safetensors().save(own, dict(metadata or {}))))
+
+
+def _in_order(data: bytes) -> bytes:
+    """Sort the metadata, whose order safetensors leaves to chance, so that equal weights give equal files."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the tensors start at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]

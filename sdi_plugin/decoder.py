@@ -1,0 +1,107 @@
+"""The decoder of U-Net v2: SDI skip connections, top-down fusion, one segmentation head for each supervised level."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdi_plugin import dimension
+from sdi_plugin.sdi import SDISkip
+
+_LINEAR = {2: "bilinear", 3: "trilinear"}
+
+
+def resize_logits(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring logits (B, K, *S) to an image's size, linearly with align_corners=False as the official code does."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode=_LINEAR[x.ndim - 2], align_corners=False)
+
+
+class UNetV2Decoder(nn.Module):
+    """Attention, reduction and SDI for every level, then top-down fusion and 1x1 heads.
+
+    y_L = h_L;  y_i = up(y_{i+1}) + h_i;  logits_i = head_i(y_i)        Peng et al. 2023, arXiv 2311.17791, fig. 1
+
+    Args:
+        in_channels: of the encoder's levels, fine to coarse.
+        classes: of the heads; 0 leaves the heads out and returns the features y.
+        channels: C of the decoder.
+        dim: number of spatial axes, 2 or 3.
+        strides: from each level to the next coarser one, finest first, an int or one int per axis; 2 by default.
+        deep_supervision: number of heads, finest first; 0 is one head, that of the finest level.
+        norm: after SDI's product, see `SDI`.
+        checkpointing: recompute attention and SDI in backward instead of storing their maps.
+
+    Shape:
+        features: L tensors (B, in_channels[j], *S_j), fine to coarse. Returns logits (B, classes, *S_j), finest first,
+        one for each head, or the L features y (B, C, *S_j).
+
+    Convention:
+        up: bias-free transposed convolution, kernel stride + 2 (4x4 at stride 2), padding 1; where levels are not exact
+        multiples of each other its output is resized linearly, align_corners=False.
+
+    Raises:
+        ValueError: the features differ from what was announced (see `SDISkip`); more heads than levels.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        classes: int,
+        channels: int = 32,
+        *,
+        dim: int = 2,
+        strides: Sequence[int | Sequence[int]] | None = None,
+        deep_supervision: int = 0,
+        norm: str | None = None,
+        checkpointing: bool = False,
+    ):
+        super().__init__()
+        levels = len(in_channels)
+        if classes < 0:
+            raise ValueError(f"UNetV2Decoder: expected classes >= 0, got {classes}.")
+        if not 0 <= deep_supervision <= levels:
+            raise ValueError(
+                f"UNetV2Decoder: expected deep_supervision from 0 to {levels} (one head per level at most), "
+                f"got {deep_supervision}."
+            )
+        strides = (2,) * (levels - 1) if strides is None else strides
+        if len(strides) != levels - 1:
+            raise ValueError(
+                f"UNetV2Decoder: expected {levels - 1} strides between {levels} levels, got {len(strides)}."
+            )
+        self.classes = classes
+        self.skip = SDISkip(in_channels, channels, dim=dim, norm=norm, checkpointing=checkpointing)
+        self.ups = nn.ModuleList(_up(channels, stride, dim) for stride in strides)
+        heads = max(1, deep_supervision) if classes else 0
+        self.heads = nn.ModuleList(dimension.conv(dim)(channels, classes, 1) for _ in range(heads))
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        ys = self.forward_features(features)
+        if not self.classes:
+            return ys
+        return [head(y) for head, y in zip(self.heads, ys, strict=False)]
+
+    def forward_features(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The features y_1..y_L before the heads, finest first."""
+        *finer, y = self.skip(features)
+        ys = [y]
+        for h, up in zip(reversed(finer), reversed(self.ups), strict=True):
+            y = resize_logits(up(y), h.shape[2:]) + h
+            ys.append(y)
+        return ys[::-1]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.skip.set_grad_checkpointing(enable)
+
+
+def _up(channels: int, stride: int | Sequence[int], dim: int) -> nn.Module:
+    strides = (stride,) * dim if isinstance(stride, int) else tuple(stride)
+    if len(strides) != dim or min(strides) < 1:
+        raise ValueError(f"UNetV2Decoder: expected strides >= 1, one int or {dim} ints, got {stride}.")
+    kernel = tuple(s + 2 for s in strides)
+    return dimension.conv_transpose(dim)(
+        channels, channels, cast(int, kernel), stride=cast(int, strides), padding=1, bias=False
+    )

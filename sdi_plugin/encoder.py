@@ -1,0 +1,83 @@
+"""Feature pyramids from timm, PVTv2 above all, with weights that load entirely or not at all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdi_plugin import checkpoint
+
+
+def pad_to(x: Tensor, minimum: int) -> Tensor:
+    """Zero-pad the bottom and right of images (B, C, H, W) that have fewer than `minimum` pixels on an axis."""
+    height, width = x.shape[2:]
+    if height >= minimum and width >= minimum:
+        return x
+    return F.pad(x, (0, max(0, minimum - width), 0, max(0, minimum - height)))
+
+
+def import_timm() -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError("The encoders come from timm. Install it: pip install 'sdi-plugin[smp]'") from error
+    return timm
+
+
+class TimmEncoder(nn.Module):
+    """timm's model of that name as a feature pyramid.
+
+    Attributes:
+        out_channels, strides: of the levels, fine to coarse.
+        min_size: pixels an axis needs, so that the coarsest level has one.
+
+    Args:
+        name: timm's model name.
+        in_channels: of the image.
+        weights: None, True (timm's hub) or a file, see `UNetV2`.
+        drop_path: stochastic depth rate.
+
+    Shape:
+        x: (B, in_channels, H, W). Returns one map (B, out_channels[j], ceil(H / strides[j]), ...) per level.
+    """
+
+    def __init__(
+        self,
+        name: str = "pvt_v2_b2",
+        in_channels: int = 3,
+        weights: bool | str | Path | None = None,
+        *,
+        drop_path: float = 0.1,
+    ):
+        super().__init__()
+        timm = import_timm()
+        if not timm.is_model(name):
+            known = ", ".join(timm.list_models("pvt_v2_b*")) or "none: timm has no pvt_v2"
+            raise ValueError(f"UNetV2: expected an encoder that timm knows ({known}, ...), got {name!r}.")
+        self.name, self.in_channels = name, in_channels
+        self.model = self._create(timm, weights is True, drop_path)
+        self.out_channels: tuple[int, ...] = tuple(self.model.feature_info.channels())
+        self.strides: tuple[int, ...] = tuple(self.model.feature_info.reduction())
+        self.min_size = self.strides[-1]
+        if isinstance(weights, str | Path):
+            checkpoint.load_encoder(self.model, weights, owner=name)
+
+    def forward(self, x: Tensor) -> Sequence[Tensor]:
+        return self.model(x)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.model.set_grad_checkpointing(enable)
+
+    def _create(self, timm: Any, pretrained: bool, drop_path: float) -> Any:
+        arguments: dict[str, Any] = {"in_chans": self.in_channels, "drop_path_rate": drop_path, "features_only": True}
+        if not pretrained:
+            return timm.create_model(self.name, pretrained=False, **arguments)
+        try:
+            return timm.create_model(self.name, pretrained=True, **arguments)
+        except Exception as error:  # the hub's client raises many kinds: offline, no such file, disk full
+            raise RuntimeError(
+                f"UNetV2: could not get the ImageNet weights of {self.name} from timm's hub ({error}). "
+                "Download them elsewhere and pass encoder_weights=FILE, or pass None for a random start."
+            ) from error

@@ -1,0 +1,159 @@
+"""Training losses: PraNet's structure loss, and deep supervision around any loss."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["DeepSupervisionLoss", "StructureLoss", "structure_loss"]
+
+_WINDOW = 31  # the side of the neighbourhood in which a pixel is compared with its surroundings
+
+
+def structure_loss(logits: Tensor, target: Tensor, *, unweighted_bce: bool = False) -> Tensor:
+    """Weighted binary cross-entropy plus weighted IoU: both count pixels near an edge of the target more.
+
+    w = 1 + 5 |avgpool_31(t) - t|                                Fan et al. 2020 (PraNet), arXiv 2006.11392, sec. 2.4;
+    L = sum(w bce) / sum(w)                                      Wei et al. 2020 (F3Net), arXiv 1911.11445, eq. 3-8
+        + 1 - (sum(w p t) + 1) / (sum(w (p + t)) - sum(w p t) + 1)         with p = sigmoid(logits)
+
+    Args:
+        logits: the network's output before the sigmoid.
+        target: the mask, in {0, 1}; soft labels in [0, 1] work too. Any dtype. Values are not checked, as a GPU would
+            have to wait for the answer: bring a mask of 0 and 255 to 0 and 1 first.
+        unweighted_bce: take the plain mean of the cross-entropy over all pixels. The published code of PraNet and of
+            U-Net v2 does so: it passes `reduce="none"`, which counts as true, so that its weights cancel.
+
+    Shape:
+        logits, target: (B, K, *S), S of two or three axes. Returns a scalar.
+
+    Convention:
+        Sums run over the pixels of one channel of one image, the mean over images and channels. The average pooling has
+        stride 1 and counts its zero padding. Computed in float32, or float64 for float64 logits, also under autocast.
+
+    Raises:
+        TypeError: the logits are not floating point.
+        ValueError: the shapes differ, or S has not two or three axes.
+    """
+    _check(logits, target)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    logits, target = logits.to(dtype), target.to(dtype)
+    axes = tuple(range(2, logits.ndim))
+
+    weight = 1 + 5 * (_local_mean(target) - target).abs()
+    bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    bce = bce.mean() if unweighted_bce else (weight * bce).sum(axes) / weight.sum(axes)
+
+    probability = logits.sigmoid()
+    intersection = (weight * probability * target).sum(axes)
+    total = (weight * (probability + target)).sum(axes)
+    iou = (intersection + 1) / (total - intersection + 1)
+    return (bce + 1 - iou).mean()
+
+
+class StructureLoss(nn.Module):
+    """`structure_loss` as a module."""
+
+    def __init__(self, unweighted_bce: bool = False) -> None:
+        super().__init__()
+        self.unweighted_bce = unweighted_bce
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return structure_loss(logits, target, unweighted_bce=self.unweighted_bce)
+
+    def extra_repr(self) -> str:
+        return f"unweighted_bce={self.unweighted_bce}"
+
+
+class DeepSupervisionLoss(nn.Module):
+    """The weighted sum of one loss over the outputs of several heads.
+
+    Args:
+        loss: called with one head's logits and the target at that head's size.
+        weights: one a head, finest first; 1 for every head by default, as in the official U-Net v2 recipe, which sums
+            its two finest heads.
+
+    Shape:
+        outputs: a sequence of logits (B, K, *S_i), finest first. A single tensor, which is what a network gives in eval
+            mode, is the finest head alone: its loss is returned without a weight.
+        target: (B, *S) of class indices, or (B, K, *S). Returns what `loss` returns.
+
+    Convention:
+        Where S differs from S_i, the target takes the value of the nearest pixel, pixel centres aligned (torch's
+        "nearest-exact"; fits align_corners=False). Class indices, masks and the dtype are preserved.
+
+    Raises:
+        ValueError: no weights, a weight that is not finite, no outputs, another number of outputs than of weights, or a
+            target whose number of axes fits neither form.
+    """
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.loss = loss
+        self.weights = None if weights is None else tuple(float(weight) for weight in weights)
+        if self.weights is not None and not (self.weights and all(map(math.isfinite, self.weights))):
+            raise ValueError(
+                f"DeepSupervisionLoss: expected one finite weight a head, got {weights=}. Pass None to weigh all by 1."
+            )
+
+    def forward(self, outputs: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+        if isinstance(outputs, Tensor):
+            return self.loss(outputs, _target_for(outputs, target))
+        if not outputs:
+            raise ValueError("DeepSupervisionLoss: expected the logits of at least one head, got an empty sequence.")
+        weights = self.weights or (1.0,) * len(outputs)
+        if len(weights) != len(outputs):
+            raise ValueError(
+                f"DeepSupervisionLoss: expected {len(weights)} outputs ({weights=}), got {len(outputs)}. "
+                "Pass one weight a head."
+            )
+        losses = [self.loss(output, _target_for(output, target)) for output in outputs]
+        return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum(0)
+
+    def extra_repr(self) -> str:
+        return f"weights={self.weights}"
+
+
+def _check(logits: Tensor, target: Tensor) -> None:
+    if not logits.is_floating_point():
+        raise TypeError(
+            f"structure_loss: expected floating-point logits, got {logits.dtype}. Pass the network's output as it is."
+        )
+    if logits.ndim not in (4, 5):
+        raise ValueError(
+            f"structure_loss: expected logits of shape (B, K, H, W) or (B, K, D, H, W), got {tuple(logits.shape)}. "
+            "Add the missing axes with unsqueeze."
+        )
+    if logits.shape != target.shape:
+        raise ValueError(
+            f"structure_loss: expected a target of the logits' shape {tuple(logits.shape)}, got {tuple(target.shape)}. "
+            "Give a binary mask its channel axis with target.unsqueeze(1); one-hot encode class indices."
+        )
+
+
+def _local_mean(target: Tensor) -> Tensor:
+    """avgpool_31, one axis after the other: the same mean with 31 terms an axis instead of 31^2 or 31^3 at once."""
+    shape = target.shape
+    for axis in range(2, target.ndim):
+        # Two axes always: avg_pool3d refuses maps smaller than the window.
+        rows = target.reshape(-1, shape[axis], math.prod(shape[axis + 1 :]))
+        target = F.avg_pool2d(rows, (_WINDOW, 1), stride=1, padding=(_WINDOW // 2, 0)).view(shape)
+    return target
+
+
+def _target_for(output: Tensor, target: Tensor) -> Tensor:
+    """The target at the spatial size of `output`, by index so that every dtype keeps its values."""
+    if target.ndim not in (output.ndim, output.ndim - 1):
+        raise ValueError(
+            f"DeepSupervisionLoss: expected a target (B, *S) of class indices or (B, K, *S) for logits "
+            f"{tuple(output.shape)}, got {tuple(target.shape)}. Add or remove axes of the target."
+        )
+    first = target.ndim - output.ndim + 2
+    for axis, size in enumerate(output.shape[2:], start=first):
+        old = target.shape[axis]
+        if old != size:
+            centres = 2 * torch.arange(size, device=target.device) + 1
+            target = target.index_select(axis, centres * old // (2 * size))
+    return target

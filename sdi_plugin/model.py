@@ -1,0 +1,94 @@
+"""U-Net v2 without any framework: an encoder, and the decoder of the paper."""
+
+from pathlib import Path
+from typing import cast
+
+from torch import Tensor, nn
+
+from sdi_plugin.decoder import UNetV2Decoder, resize_logits
+from sdi_plugin.encoder import TimmEncoder, pad_to
+
+
+class UNetV2(nn.Module):
+    """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791).
+
+    Args:
+        encoder: timm's name, "pvt_v2_b0" to "pvt_v2_b5"; the paper's is "pvt_v2_b2".
+        in_channels: of the image.
+        classes: K, the channels of the logits.
+        channels: C of the decoder.
+        encoder_weights: None for a random start, True for ImageNet weights from timm's hub, or a file: an official
+            PVTv2 checkpoint, timm's or safetensors.
+        deep_supervision: number of supervised levels, see below; the official training uses 2.
+        drop_path: stochastic depth rate of the encoder, in training mode.
+        norm: after SDI's product, None as in the paper; see `SDI`.
+        checkpointing: recompute maps in backward instead of storing them; also `set_grad_checkpointing()`.
+
+    Shape:
+        x: (B, in_channels, H, W), any H and W from 1 pixel. Returns logits (B, K, H, W); in training mode with
+        deep_supervision=n >= 1 a list of n logits (B, K, H, W), finest first.
+
+    Convention:
+        Logits are resized bilinearly, align_corners=False. Images below 32 pixels are padded with zeros at the bottom
+        and right, and the logits cropped, since the encoder's coarsest attention needs a pixel to look at.
+
+    Raises:
+        ValueError: an argument out of range, an image of other channels or axes, or, in training mode, batch 1 with a
+            single pixel at the coarsest level (batch norm).
+        ImportError: timm is not installed.
+        FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: encoder_weights is missing or does not match.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "pvt_v2_b2",
+        in_channels: int = 3,
+        classes: int = 1,
+        channels: int = 32,
+        encoder_weights: bool | str | Path | None = None,
+        deep_supervision: int = 0,
+        *,
+        drop_path: float = 0.1,
+        norm: str | None = None,
+        checkpointing: bool = False,
+    ):
+        super().__init__()
+        if classes < 1 or in_channels < 1:
+            raise ValueError(f"UNetV2: expected in_channels and classes >= 1, got {in_channels=}, {classes=}.")
+        self.deep_supervision = deep_supervision
+        self.encoder = TimmEncoder(encoder, in_channels, encoder_weights, drop_path=drop_path)
+        self.decoder = UNetV2Decoder(
+            self.encoder.out_channels, classes, channels, deep_supervision=deep_supervision, norm=norm
+        )
+        self.set_grad_checkpointing(checkpointing)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        if self.training and self.deep_supervision:
+            return self.forward_heads(x)
+        y = self.decoder.forward_features(self.encoder(self._pad(x)))[0]
+        return self._to_image(self.decoder.heads[0](y), x)
+
+    def forward_heads(self, x: Tensor) -> list[Tensor]:
+        """The logits (B, K, H, W) of every head, finest first, in either mode.
+
+        The published polyp scores are of the two finest heads' sum: `sum(model.forward_heads(x))`.
+        """
+        return [self._to_image(logits, x) for logits in self.decoder(self.encoder(self._pad(x)))]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.encoder.set_grad_checkpointing(enable)
+        self.decoder.set_grad_checkpointing(enable)
+
+    def _pad(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.encoder.in_channels:
+            raise ValueError(
+                f"UNetV2: expected images (B, {self.encoder.in_channels}, H, W), got {tuple(x.shape)}. "
+                "Pass in_channels= when building the network for other images."
+            )
+        return pad_to(x, self.encoder.min_size)
+
+    def _to_image(self, logits: Tensor, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        minimum = self.encoder.min_size
+        logits = resize_logits(logits, (max(height, minimum), max(width, minimum)))
+        return cast(Tensor, logits[:, :, :height, :width])

@@ -1,0 +1,63 @@
+"""The functional API: one documented function per op, and `backends()`.
+
+Every op follows the plain-torch equations of `sdi_plugin.ops.reference`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sdi_plugin.ops import reference
+
+__all__ = ["backends", "resize", "resize_smooth_multiply"]
+
+
+def backends() -> dict[str, dict[str, bool | str]]:
+    """Tell which implementation serves the ops.
+
+    Returns:
+        For "reference", "cpu" and "triton": `available`, and the `reason` when it is not (else an empty string).
+    """
+    missing = {"available": False, "reason": "not part of this release: the plain-torch reference serves instead"}
+    return {"reference": {"available": True, "reason": ""}, "cpu": dict(missing), "triton": dict(missing)}
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring a feature map to another level's size, each axis on its own.
+
+    Shape:
+        x: (B, C, *S). Returns (B, C, *size).
+
+    Convention:
+        Finer than the target -> adaptive average pooling; coarser -> linear, align_corners=True; equal -> unchanged.
+        Peng et al. 2023, arXiv 2311.17791, eq. 3.
+    """
+    return reference.resize(x, size)
+
+
+def resize_smooth_multiply(
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    level: int,
+    *,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Resize every level to one level's size, smooth each by a convolution, multiply them together.
+
+    y = prod_j ( b_j + W_j * resize(x_j) )        Peng et al. 2023, arXiv 2311.17791, eq. 3-5
+
+    Args:
+        xs: the feature maps, fine to coarse.
+        weights, biases: one 3x3 (3x3x3) convolution for every level, zero padding 1.
+        level: index of the target level, 0 the finest.
+        out_dtype: of the result; that of xs[level] by default.
+
+    Shape:
+        xs: L tensors (B, C, *S_j); weights: (C_out, C, 3, 3[, 3]); biases: (C_out,). Returns (B, C_out, *S_level).
+
+    Convention:
+        `resize` as above. The product is accumulated in float32 (float64 for float64), whatever the inputs.
+    """
+    return reference.resize_smooth_multiply(xs, weights, biases, level, out_dtype=out_dtype)

@@ -1,0 +1,63 @@
+"""The equations in plain torch: the specification that every kernel is tested against."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """See `sdi_plugin.ops.resize`."""
+    size, dim = tuple(size), x.ndim - 2
+    if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+        # Neither the pooling nor the interpolation has a deterministic backward there; matrix products do.
+        return resize_by_matrices(x, size)
+    pooled = tuple(min(source, target) for source, target in zip(x.shape[2:], size, strict=True))
+    if pooled != tuple(x.shape[2:]):
+        x = _POOL[dim](x, pooled)
+    if pooled != size:
+        x = F.interpolate(x, size=size, mode=_LINEAR[dim], align_corners=True)
+    return x
+
+
+def resize_matrix(source: int, target: int, *, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """One axis of `resize` as a (target, source) matrix.
+
+    torch itself resizes the basis vectors, so that there is no second table of weights to get wrong.
+    """
+    basis = torch.eye(source, dtype=torch.promote_types(dtype, torch.float32)).unsqueeze(1)
+    return resize(basis, (target,)).squeeze(1).T.to(device=device, dtype=dtype)
+
+
+def resize_by_matrices(x: Tensor, size: Sequence[int]) -> Tensor:
+    """`resize` as one matrix product for every axis that changes."""
+    for axis, (source, target) in enumerate(zip(x.shape[2:], size, strict=True), start=2):
+        if source != target:
+            matrix = resize_matrix(source, target, dtype=x.dtype, device=x.device)
+            x = (x.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
+    return x
+
+
+def resize_smooth_multiply(
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    level: int,
+    *,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """See `sdi_plugin.ops.resize_smooth_multiply`."""
+    size, dim = xs[level].shape[2:], xs[level].ndim - 2
+    # A product of four half-precision maps overflows float16 long before the network does.
+    accumulator = torch.promote_types(xs[level].dtype, torch.float32)
+    product = None
+    for x, weight, bias in zip(xs, weights, biases, strict=True):
+        term = _CONV[dim](resize(x, size), weight, bias, padding="same").to(accumulator)
+        product = term if product is None else product * term
+    assert product is not None  # levels >= 1 is checked by the caller
+    return product.to(out_dtype or xs[level].dtype)

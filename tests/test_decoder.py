@@ -1,0 +1,79 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdi_plugin import UNetV2Decoder
+
+CHANNELS = [4, 8, 12, 16]
+
+
+def features(size, channels=CHANNELS, batch=2):
+    return [torch.randn(batch, c, *(max(1, -(-s // 2**level)) for s in size)) for level, c in enumerate(channels)]
+
+
+@pytest.mark.parametrize("size", [(32, 48), (16, 8, 8)], ids=["2d", "3d"])
+def test_top_down_adds_the_transposed_convolution_of_the_coarser_level(size):
+    decoder = UNetV2Decoder(CHANNELS, 3, 6, dim=len(size), deep_supervision=4).eval()
+    fs = features(size)
+    *finer, y = decoder.skip(fs)
+    transposed = {2: F.conv_transpose2d, 3: F.conv_transpose3d}[len(size)]
+    expected = [decoder.heads[3](y)]
+    for level in (2, 1, 0):
+        y = transposed(y, decoder.get_parameter(f"ups.{level}.weight"), stride=2, padding=1) + finer[level]
+        expected.insert(0, decoder.heads[level](y))
+    torch.testing.assert_close(decoder(fs), expected, rtol=0, atol=0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    size=st.one_of(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(*[st.integers(1, 9)] * 3)),
+    channels=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    classes=st.integers(1, 4),
+)
+def test_any_pyramid_gives_logits_of_its_finest_level(size, channels, classes):
+    decoder = UNetV2Decoder(channels, classes, 3, dim=len(size))
+    (logits,) = decoder(features(size, channels))
+    assert tuple(logits.shape) == (2, classes, *size)
+
+
+@pytest.mark.parametrize("heads", [0, 1, 2, 4])
+def test_every_parameter_gets_a_gradient(heads):
+    decoder = UNetV2Decoder(CHANNELS, 2, 4, deep_supervision=heads)
+    logits = decoder(features((13, 9)))
+    assert len(logits) == max(1, heads)
+    torch.stack([x.square().mean() for x in logits]).sum().backward()
+    assert [name for name, p in decoder.named_parameters() if p.grad is None] == []
+
+
+def test_strides_of_each_axis_scale_exactly():
+    strides = [(1, 2, 2), (2, 2, 2), (4, 1, 3)]
+    sizes = [(8, 24, 24), (8, 12, 12), (4, 6, 6), (1, 6, 2)]
+    decoder = UNetV2Decoder(CHANNELS, 0, 4, dim=3, strides=strides)
+    for up, fine, coarse in zip(decoder.ups, sizes, sizes[1:], strict=False):
+        assert tuple(up(torch.randn(1, 4, *coarse)).shape[2:]) == fine
+    ys = decoder([torch.randn(2, c, *size) for c, size in zip(CHANNELS, sizes, strict=True)])
+    assert [tuple(y.shape) for y in ys] == [(2, 4, *size) for size in sizes]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": -1}, "classes >= 0"),
+        ({"deep_supervision": 5}, "deep_supervision from 0 to 4"),
+        ({"deep_supervision": -1}, "deep_supervision from 0 to 4"),
+        ({"strides": [2, 2]}, "3 strides between 4 levels, got 2"),
+        ({"strides": [2, 2, 0]}, "strides >= 1"),
+        ({"strides": [2, 2, (2, 2, 2)]}, "one int or 2 ints"),
+    ],
+    ids=["classes", "heads", "negative-heads", "strides", "zero-stride", "axes"],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        UNetV2Decoder(CHANNELS, **{"classes": 1, **arguments})
+
+
+def test_bad_features_are_named():
+    with pytest.raises(ValueError, match="expected 4 feature maps"):
+        UNetV2Decoder(CHANNELS, 1)(features((8, 8), CHANNELS[:2]))
