@@ -1,0 +1,7 @@
+"""`python -m sdi_plugin`: the command `sdi-plugin` where scripts are not on the PATH."""
+
+import sys
+
+from sdi_plugin.cli import main
+
+sys.exit(main())

@@ -1,0 +1,133 @@
+"""`sdi-plugin convert`: weights from one naming to another."""
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sdi_plugin.cli.errors import CommandError
+from sdi_plugin.version import __version__
+
+_WEIGHTS = "model.safetensors"  # and config.json: the names that save_pretrained and from_pretrained use
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="weights from the official naming, the core's or smp's to the core's or smp's",
+        description="Rename the weights of U-Net v2 for another framework. The tensors stay bit for bit the same, and\n"
+        "nothing is written unless they fit the network that they describe.",
+        epilog="examples:\n"
+        "  sdi-plugin convert official.pth unetv2.safetensors --to core\n"
+        "  sdi-plugin convert official.pth unetv2 --to smp        # then: smp.from_pretrained('unetv2')\n"
+        "  sdi-plugin convert unetv2 unetv2.safetensors --to core",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="IN", type=Path, help="checkpoint, or the folder that save_pretrained wrote")
+    parser.add_argument(
+        "target",
+        metavar="OUT",
+        type=Path,
+        help="a file ending in .safetensors; with --to smp also a folder (a name without a suffix)",
+    )
+    parser.add_argument("--to", choices=("core", "smp"), required=True, help="the naming to write")
+    parser.add_argument("--force", action="store_true", help="replace OUT where it exists")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    source, target, to = arguments.source, arguments.target, arguments.to
+    _check_target(target, to, arguments.force)
+
+    from sdi_plugin import checkpoint
+
+    state = checkpoint.read(_weights_file(source))
+    try:
+        naming = checkpoint.identify(state)
+        description = checkpoint.describe(state)
+        converted, dropped = checkpoint.convert(state, to)
+        network = checkpoint.without_weights(lambda: _build(to, description))
+        checkpoint.check(converted, network.state_dict(), f"UNetV2 ({description['encoder']})")
+    except checkpoint.CheckpointError as error:
+        raise CommandError(f"{source}: {error}") from error
+
+    metadata = {"format": "pt", "sdi_plugin": __version__, "naming": to, "arguments": json.dumps(description)}
+    try:
+        if target.suffix:
+            checkpoint.save(target, converted, metadata)
+        else:
+            _save_folder(target, converted, metadata, network)
+    except OSError as error:
+        raise CommandError(f"{target}: could not be written: {error.strerror}.") from error
+    print(_summary(source, target, to, naming, description, dropped))
+
+
+def _check_target(target: Path, to: str, force: bool) -> None:
+    if to == "core" and target.suffix != ".safetensors":
+        raise CommandError(f"expected OUT to end in .safetensors, got {target}.")
+    if to == "smp" and target.suffix not in ("", ".safetensors"):
+        raise CommandError(f"expected OUT to end in .safetensors, or a folder without a suffix, got {target}.")
+    if not target.parent.is_dir():
+        raise CommandError(f"{target.parent}: no such folder to write {target.name} in. Make it first.")
+    if target.suffix and target.is_dir():
+        raise CommandError(f"{target}: expected a file, got a folder. Give another name.")
+    if not target.suffix and target.exists() and not target.is_dir():
+        raise CommandError(f"{target}: expected a folder, got a file. Give another name.")
+    if target.exists() and not force:
+        raise CommandError(f"{target} exists. Give another name, or pass --force to replace it.")
+
+
+def _weights_file(source: Path) -> Path:
+    if not source.is_dir():
+        return source
+    if not (source / _WEIGHTS).is_file():
+        raise CommandError(f"{source}: expected a checkpoint, or a folder with {_WEIGHTS}, got a folder without it.")
+    return source / _WEIGHTS
+
+
+def _build(to: str, description: Mapping[str, Any]) -> Any:
+    if to == "core":
+        from sdi_plugin.model import UNetV2
+
+        return UNetV2(**description)
+    from sdi_plugin.adapters.smp import UNetV2 as SmpUNetV2
+
+    return SmpUNetV2(
+        encoder_name="tu-" + description["encoder"],
+        encoder_weights=None,
+        decoder_channels=description["channels"],
+        decoder_norm=description["norm"],
+        in_channels=description["in_channels"],
+        classes=description["classes"],
+        deep_supervision=description["deep_supervision"],
+    )
+
+
+def _save_folder(target: Path, state: Mapping[str, Any], metadata: Mapping[str, str], network: Any) -> None:
+    """What smp's from_pretrained reads: both files are complete before either appears under its name."""
+    from sdi_plugin import checkpoint
+
+    config = json.dumps(network.config | {"_model_class": "UNetV2"}, indent=2, sort_keys=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        checkpoint.save(temporary / _WEIGHTS, state, metadata)
+        (temporary / "config.json").write_text(config, encoding="utf-8")
+        if target.is_dir():
+            for file in temporary.iterdir():
+                os.replace(file, target / file.name)
+        else:
+            os.rename(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _summary(
+    source: Path, target: Path, to: str, naming: str, description: Mapping[str, Any], dropped: list[str]
+) -> str:
+    network = ", ".join(f"{name}={value}" for name, value in description.items())
+    what = f"dropped {', '.join(dropped)}" if dropped else "dropped nothing"
+    return f"{source}: {naming} U-Net v2 ({network}); {what}; wrote {target} ({to})"

@@ -1,0 +1,132 @@
+"""The demo's images in memory: drawn, or read from a folder in the plain layout."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from sdi_plugin.cli.data import pairing, splits
+from sdi_plugin.cli.demo.images import lesion_image
+from sdi_plugin.cli.errors import CommandError
+
+Item = TypeVar("Item")
+DRAWN_TRAIN, DRAWN_TEST = 320, 64
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 3, size, size) uint8 for the network, and one mask (1, H, W) bool for each.
+
+    The masks for training are of the network's size; those for testing keep the size they came in.
+    """
+
+    names: list[str]
+    images: Tensor
+    masks: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Data:
+    title: str
+    note: str
+    train: Split
+    test: Split
+
+    def fingerprint(self) -> str:
+        """A hash of every pixel, by which a resumed run knows that it sees the same data."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.test):
+            digest.update("\n".join(split.names).encode())
+            digest.update(split.images.numpy().tobytes())
+            for mask in split.masks:
+                digest.update(mask.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def draw(size: int, seed: int) -> Data:
+    """A data set of drawn images; training and held-out images never share a seed."""
+
+    def split(name: str, number: int, count: int) -> Split:
+        pairs = [lesion_image((seed, number, i), size) for i in _progress(range(count), f"drawing {name} images")]
+        return _split(
+            [f"{name}-{i:03d}" for i in range(count)], [_rgb(a) for a, _ in pairs], [_mask(b) for _, b in pairs]
+        )
+
+    return Data(
+        title="drawn images",
+        note="These images are drawn by a program, not photographed: a score on them says nothing about real skin.",
+        train=split("train", 0, DRAWN_TRAIN),
+        test=split("test", 1, DRAWN_TEST),
+    )
+
+
+def load(folder: Path, size: int, family: str | None) -> Data:
+    """Real images with their splits.
+
+    Raises:
+        CommandError: no images, masks or splits there; an image without a mask, or that cannot be read.
+    """
+    if not folder.is_dir():
+        raise CommandError(f"demo: expected a folder with images/, masks/ and splits/ for --data, got {folder}.")
+    pairs = pairing.plain_pairs(folder)
+    held_out = sorted(pairs)[::5]
+    without_splits = (sorted(set(pairs) - set(held_out)), [], held_out)
+    given = splits.read(folder)
+    train, validation, test = splits.choose(given, family) if given else without_splits
+    unknown = [name for name in [*train, *validation, *test] if name not in pairs]
+    if unknown:
+        raise CommandError(
+            f"demo: {len(unknown)} ids of the splits have no image and mask in {folder}: {', '.join(unknown[:5])} ..."
+        )
+
+    def read(names: list[str], title: str, resize_masks: bool) -> Split:
+        images, masks = [], []
+        for name in _progress(names, f"reading {title} images"):
+            image, mask = (_open(path) for path in pairs[name])
+            if image.size != mask.size:
+                raise CommandError(f"demo: image and mask of {name} differ in size: {image.size} and {mask.size}.")
+            images.append(_rgb(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)))
+            masks.append(_mask(mask.resize((size, size), Image.Resampling.NEAREST) if resize_masks else mask))
+        return _split(names, images, masks)
+
+    return Data(
+        title=f"{folder.resolve().name} ({len(train)} to train, {len(test)} held out)",
+        note="Held-out masks are compared at their own size, as the official polyp evaluation does."
+        + ("" if given else " There are no splits/*.txt: every fifth image was held out, which leaks between frames."),
+        train=read(train, "training", True),
+        test=read(test, "held-out", False),
+    )
+
+
+def _split(names: list[str], images: list[Tensor], masks: list[Tensor]) -> Split:
+    return Split(names, torch.stack(images), masks)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except OSError as error:
+        raise CommandError(f"demo: {path} is not a readable image ({error}). Replace it or leave it out.") from error
+
+
+def _rgb(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _mask(image: Image.Image) -> Tensor:
+    """Masks come as 0/255, with JPEG noise in some sets, or as 0/1."""
+    values = np.array(image.convert("L"))
+    return torch.from_numpy(values > (127 if values.max() > 1 else 0))[None]
+
+
+def _progress(items: Iterable[Item], title: str) -> Iterable[Item]:
+    return tqdm(items, desc=title, leave=False, disable=None)

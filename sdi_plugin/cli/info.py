@@ -1,0 +1,113 @@
+"""`sdi-plugin info`: what is installed, on what it runs, and what serves the ops."""
+
+import argparse
+import json
+import platform
+from importlib import metadata
+from typing import Any
+
+# Distribution -> first version supported, first version that is not (FRAMEWORK adapters are tested in between).
+_FRAMEWORKS = {
+    "segmentation-models-pytorch": ("0.5", "0.7"),
+    "mmsegmentation": ("1.2.2", "1.2.3"),
+    "onedl-mmsegmentation": ("1.4", "1.5"),
+    "nnunetv2": ("2.6", "2.9"),
+}
+_ADAPTERS = {"segmentation-models-pytorch": "sdi_plugin.adapters.smp"}
+_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "safetensors", "triton")
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="versions, devices, op backends and frameworks",
+        description="Show versions, devices, which backend serves the ops and why, and the frameworks found.",
+        epilog="example: sdi-plugin info --json",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON: versions, devices, backends, frameworks")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    found = collect()
+    print(json.dumps(found, indent=2) if arguments.json else _text(found))
+
+
+def collect() -> dict[str, Any]:
+    """Everything that `info` shows, and that a demo's report records."""
+    import torch
+
+    from sdi_plugin import ops
+
+    devices = [
+        {"device": "cpu", "name": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
+    ]
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        devices.append({"device": f"cuda:{index}", "name": properties.name, "memory_bytes": properties.total_memory})
+    return {
+        "versions": versions(),
+        "devices": devices,
+        "backends": ops.backends(),
+        "frameworks": {name: _framework(name) for name in _FRAMEWORKS},
+    }
+
+
+def versions() -> dict[str, str | None]:
+    installed = {name: _version(name) for name in _LIBRARIES}
+    return {"sdi-plugin": _version("sdi-plugin"), "python": platform.python_version(), **installed}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _framework(name: str) -> dict[str, Any]:
+    low, high = _FRAMEWORKS[name]
+    version = _version(name)
+    in_range = version is not None and _numbers(low) <= _numbers(version) < _numbers(high)
+    return {
+        "version": version,
+        "supported": in_range and name in _ADAPTERS,
+        "reason": _reason(name, version, in_range),
+        "adapter": _ADAPTERS.get(name),
+    }
+
+
+def _reason(name: str, version: str | None, in_range: bool) -> str:
+    low, high = _FRAMEWORKS[name]
+    if version is None:
+        return "not installed"
+    if not in_range:
+        return f"expected {name} >={low},<{high}"
+    return "" if name in _ADAPTERS else "its adapter is not part of this release"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: 2.8.1+cpu -> (2, 8, 1)."""
+    numbers = []
+    for part in version.split("+")[0].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def _text(found: dict[str, Any]) -> str:
+    lines = ["versions"]
+    lines += [f"  {name:28} {version or 'not installed'}" for name, version in found["versions"].items()]
+    lines += ["devices"]
+    for device in found["devices"]:
+        size = f"{device['threads']} threads" if "threads" in device else f"{device['memory_bytes'] / 2**30:.0f} GiB"
+        lines += [f"  {device['device']:28} {device['name']}, {size}"]
+    lines += ["op backends"]
+    for name, backend in found["backends"].items():
+        lines += [f"  {name:28} {'on' if backend['available'] else 'off: ' + backend['reason']}"]
+    lines += ["frameworks"]
+    for name, framework in found["frameworks"].items():
+        state = "supported: import " + framework["adapter"] if framework["supported"] else framework["reason"]
+        lines += [f"  {name:28} {framework['version'] or '-':10} {state}"]
+    return "\n".join(lines)
