@@ -151,7 +151,8 @@ def _target_for(output: Tensor, target: Tensor) -> Tensor:
             f"{tuple(output.shape)}, got {tuple(target.shape)}. Add or remove axes of the target."
         )
     first = target.ndim - output.ndim + 2
-    for axis, size in enumerate(output.shape[2:], start=first):
+    for i, size in enumerate(output.shape[2:]):  # torch 2.4 cannot compile enumerate(..., start)
+        axis = first + i
         old = target.shape[axis]
         if old != size:
             centres = 2 * torch.arange(size, device=target.device) + 1

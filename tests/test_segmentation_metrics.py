@@ -141,7 +141,7 @@ def test_threshold_is_included() -> None:
     [
         (torch.rand(2, 1, 4, 4), torch.ones(2, 4, 4), "got (2, 1, 4, 4) and (2, 4, 4)"),
         (torch.rand(2, 4, 4), torch.ones(2, 4, 5), "got (2, 4, 4) and (2, 4, 5)"),
-        (torch.rand(4, 4), torch.ones(4, 4), "two or three spatial axes and at least one pixel, got (4, 4)"),
+        (torch.rand(4, 4), torch.ones(4, 4), "S of two or three axes and at least one pixel, got (4, 4)"),
         (torch.rand(2, 3, 4, 4, 4), torch.ones(2, 3, 4, 4, 4), "one class at a time"),
         (torch.rand(0, 1, 4, 4), torch.ones(0, 1, 4, 4), "at least one pixel"),
         (torch.full((2, 4, 4), -3.5), torch.ones(2, 4, 4), "values from -3.5 to -3.5. Apply sigmoid"),
