@@ -1,0 +1,81 @@
+"""smp's encoders: which features are levels, which weights to start from, which image sizes they take."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segmentation_models_pytorch.encoders import encoders, get_encoder
+from torch import nn
+
+from sdi_plugin import checkpoint
+
+
+def level_indices(channels: Sequence[int]) -> list[int]:
+    """Indices of the features that are levels, fine to coarse.
+
+    Feature 0 is the image (vgg of timm: a map of its size). An encoder that starts at stride 4 puts a map of no
+    channels at index 1.
+    """
+    return [index for index, count in enumerate(channels) if index >= 1 and count > 0]
+
+
+def reduction(encoder: Any, index: int) -> int:
+    """Pixels of the image for one pixel of feature `index`, along each axis."""
+    return min(2**index, encoder.output_stride)
+
+
+def fixed_image_size(encoder: nn.Module) -> tuple[int, int] | None:
+    """The only image size (H, W) that the encoder takes, or None; timm's Swin is built for one size."""
+    for module in encoder.modules():
+        size: Any = getattr(module, "img_size", None)
+        if size and getattr(module, "strict_img_size", False):
+            return tuple(size)
+    return None
+
+
+def build(name: str, in_channels: int, depth: int, weights: bool | str | Path | None, arguments: dict[str, Any]) -> Any:
+    """smp's encoder of that name with the weights asked for, or an error; see `UNetV2`."""
+    arguments = {key: value for key, value in arguments.items() if value is not None}
+    if not name.startswith("tu-") and not arguments.keys() <= {"output_stride"}:
+        # smp drops these in silence, misspelt names among them.
+        raise TypeError(
+            f"UNetV2: got unexpected arguments {sorted(arguments)}. Only tu- encoders take arguments of their own "
+            f"(timm's, such as img_size), {name!r} does not."
+        )
+    known, file = _resolve(name, weights)
+    try:
+        encoder = get_encoder(name, in_channels=in_channels, depth=depth, weights=known, **arguments)
+    except Exception as error:  # the hubs' clients raise many kinds: offline, no such file, disk full
+        if known is None:
+            raise
+        raise RuntimeError(
+            f"UNetV2: could not build {name!r} with encoder_weights={weights!r} ({type(error).__name__}: {error}). "
+            "Without a way to the hub, pass encoder_weights=FILE (tu- encoders), or None for a random start."
+        ) from error
+    if file is not None:
+        checkpoint.load_encoder(encoder.model, file, owner=name)
+    return encoder
+
+
+def _resolve(name: str, weights: bool | str | Path | None) -> tuple[bool | str | None, Path | None]:
+    """Split encoder_weights into what smp itself loads, and a file to load into the finished encoder."""
+    if weights is None or weights is False:
+        return None, None  # smp takes anything but None, False too, for "pretrained"
+    universal = name.startswith("tu-")
+    if not universal and name not in encoders:
+        return weights if isinstance(weights, bool) else str(weights), None  # get_encoder lists the names that it knows
+    known = ["imagenet"] if universal else sorted(encoders[name]["pretrained_settings"])
+    if weights is True or weights in known:
+        return True if universal or weights is True else str(weights), None
+    file = Path(weights)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"UNetV2: expected encoder_weights that smp knows for {name!r} ({', '.join(known)}), a file or None, got "
+            f"{str(weights)!r}: no such name, and no such file."
+        )
+    if not universal:
+        raise ValueError(
+            f"UNetV2: expected encoder_weights that smp knows for {name!r} ({', '.join(known)}) or None, got the file "
+            f"{str(weights)!r}. Only tu- encoders load files."
+        )
+    return None, file

@@ -1,0 +1,193 @@
+"""U-Net v2 as an architecture of segmentation_models_pytorch."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import torch
+from segmentation_models_pytorch.base import ClassificationHead, SegmentationHead, SegmentationModel
+from segmentation_models_pytorch.base import initialization as init
+from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
+from torch import Tensor, nn
+
+from sdi_plugin.adapters.smp import encoder as encoders
+from sdi_plugin.decoder import UNetV2Decoder, resize_logits
+from sdi_plugin.encoder import pad_to
+
+# Below this the attention of PVTv2 and MiT has no pixel to look at, at any encoder_depth.
+_MIN_SIZE = 32
+
+_BATCH_NORM = (
+    "UNetV2: expected more than one value per channel for batch norm in training (the coarsest level has stride "
+    "{stride}), got one image of {size}. Pass a batch of 2 or more or a larger image, or call eval()."
+)
+
+_CARD_IMPORT = "import segmentation_models_pytorch as smp\n"
+
+
+class UNetV2(SegmentationModel):
+    """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791) on any encoder of smp.
+
+    Args:
+        encoder_name: of smp; the paper's is "tu-pvt_v2_b2".
+        encoder_depth: 3 to 5, the number of times that the encoder halves the image.
+        encoder_weights: None for a random start; a name that smp knows for this encoder, such as "imagenet" (for tu-
+            encoders also True: timm's weights of that name and tag); any other string is a file with an official
+            PVTv2 checkpoint, timm's or safetensors, for tu- encoders.
+        decoder_channels: C of the decoder.
+        decoder_norm: after SDI's product, None as in the paper, "batch" or "layer"; see `sdi_plugin.SDI`.
+        in_channels: of the image.
+        classes: K, the channels of the masks.
+        activation: of the masks, as for every model of smp; None gives logits.
+        aux_params: of a classification head on the coarsest features, as for every model of smp.
+        deep_supervision: number of supervised levels; True is the 2 of the official training, False none.
+        kwargs: for a tu- encoder: img_size for Swin, drop_path_rate (officially 0.1; timm's default is 0) and the like.
+
+    Shape:
+        x: (B, in_channels, H, W), any H and W from 1 pixel. Returns masks (B, K, H, W); in training mode with deep
+        supervision a list of them, finest first; with aux_params the pair (masks, labels).
+
+    Convention:
+        Logits are resized bilinearly, align_corners=False, then activated. Images below 32 pixels are padded with
+        zeros at the bottom and right, and the logits cropped. With equal weights `sdi_plugin.UNetV2` gives the same
+        logits. Convolutions keep torch's own initialisation: smp's makes the product of levels explode.
+        from_pretrained is strict unless told otherwise, and asks neither the hub nor a file for encoder_weights.
+
+    Raises:
+        ValueError: an argument out of range; an image of other channels, axes or (Swin) size; in training mode, batch
+            1 with a single pixel at the coarsest level (batch norm).
+        TypeError: kwargs for an encoder that takes none.
+        FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: encoder_weights is missing or does not match.
+        RuntimeError: the hub cannot be reached.
+    """
+
+    requires_divisible_input_shape = False
+    _is_torch_scriptable = False
+
+    @supports_config_loading
+    def __init__(
+        self,
+        encoder_name: str = "tu-pvt_v2_b2",
+        encoder_depth: int = 5,
+        encoder_weights: bool | str | Path | None = "imagenet",
+        decoder_channels: int = 32,
+        decoder_norm: str | None = None,
+        in_channels: int = 3,
+        classes: int = 1,
+        activation: str | Callable[..., nn.Module] | None = None,
+        aux_params: dict[str, Any] | None = None,
+        deep_supervision: bool | int = False,
+        **kwargs: Any,
+    ):
+        super().__init__()
+        if encoder_depth not in (3, 4, 5):
+            raise ValueError(f"UNetV2: expected encoder_depth from 3 to 5, got {encoder_depth!r}.")
+        if classes < 1 or in_channels < 1:
+            raise ValueError(f"UNetV2: expected in_channels and classes >= 1, got {in_channels=}, {classes=}.")
+        if not isinstance(decoder_channels, int) or decoder_channels < 1:
+            raise ValueError(
+                f"UNetV2: expected decoder_channels, one int >= 1 for all levels, got {decoder_channels!r}."
+            )
+        # A model is restored with all its weights: its configuration must not ask for a file of this machine.
+        if isinstance(encoder_weights, Path) or Path(str(encoder_weights)).is_file():
+            self.config["encoder_weights"] = None
+
+        self.encoder = encoders.build(encoder_name, in_channels, encoder_depth, encoder_weights, kwargs)
+        channels = self.encoder.out_channels
+        self.levels = encoders.level_indices(channels)
+        reductions = [encoders.reduction(self.encoder, index) for index in self.levels]
+        heads = 2 if deep_supervision is True else int(deep_supervision)
+        if not 0 <= heads <= len(self.levels):
+            raise ValueError(
+                f"UNetV2: expected deep_supervision from 0 to {len(self.levels)} (levels of {encoder_name!r} at "
+                f"{encoder_depth=}), got {deep_supervision!r}."
+            )
+        self.decoder = UNetV2Decoder(
+            [channels[index] for index in self.levels],
+            0,
+            decoder_channels,
+            strides=[coarse // fine for fine, coarse in itertools.pairwise(reductions)],
+            norm=decoder_norm,
+        )
+        self.segmentation_head = SegmentationHead(decoder_channels, classes, kernel_size=1, activation=activation)
+        self.auxiliary_heads = nn.ModuleList(nn.Conv2d(decoder_channels, classes, 1) for _ in range(heads - 1))
+        self.classification_head = None if aux_params is None else ClassificationHead(channels[-1], **aux_params)
+
+        self.in_channels = in_channels
+        self.deep_supervision = heads
+        self.image_size = encoders.fixed_image_size(self.encoder)
+        self.name = f"unetv2-{encoder_name}"
+        self.initialize()
+
+    def initialize(self) -> None:
+        # Not the decoder: with smp's He initialisation the product over levels explodes.
+        if self.classification_head is not None:
+            init.initialize_head(self.classification_head)
+
+    def forward(self, x: Tensor) -> Any:
+        self.check_input_shape(x)
+        features = self._encode(pad_to(x, _MIN_SIZE))
+        ys = self.decoder([features[index] for index in self.levels])
+        if self.training and self.deep_supervision:
+            heads = (self.segmentation_head[0], *self.auxiliary_heads)
+            masks = [self._mask(head, y, x) for head, y in zip(heads, ys, strict=False)]
+        else:
+            masks = self._mask(self.segmentation_head[0], ys[0], x)
+        if self.classification_head is None:
+            return masks
+        return masks, self.classification_head(features[-1])
+
+    def check_input_shape(self, x: Tensor) -> None:
+        """Raise a ValueError that names what the encoder cannot take; see the class."""
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"UNetV2: expected images (B, {self.in_channels}, H, W), got {tuple(x.shape)}. "
+                "Pass in_channels= when building the network for other images."
+            )
+        size, stride = tuple(x.shape[2:]), self.encoder.output_stride
+        if self.image_size is not None and size != self.image_size:
+            raise ValueError(
+                f"UNetV2: expected images of {self.image_size} pixels, which this encoder was built for, got "
+                f"{size}. Pass img_size=... of your images, or strict_img_size=False, when building the network."
+            )
+        if self.training and x.shape[0] == 1 and all(max(s, _MIN_SIZE) <= stride for s in size):
+            raise ValueError(_BATCH_NORM.format(stride=stride, size=size))
+
+    def _encode(self, x: Tensor) -> Any:
+        try:
+            return self.encoder(x)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, ValueError) as error:
+            size, stride = tuple(x.shape[2:]), self.encoder.output_stride
+            if "more than 1 value per channel" in str(error):
+                raise ValueError(_BATCH_NORM.format(stride=stride, size=size)) from error
+            if any(s % stride for s in size):  # most encoders take such sizes, but HRNet, DLA and others do not
+                raise ValueError(
+                    f"UNetV2: the encoder cannot take images of {size} ({error}). Pad them to multiples of {stride}."
+                ) from error
+            raise
+
+    def _mask(self, head: nn.Module, y: Tensor, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        logits = resize_logits(head(y), (max(height, _MIN_SIZE), max(width, _MIN_SIZE)))
+        return cast(Tensor, self.segmentation_head[-1](logits[:, :, :height, :width]))
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise RuntimeError("UNetV2: torch.jit.script is not supported. Use torch.compile or torch.export.")
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
+        card = super().generate_model_card(*args, **kwargs)
+        # smp's own snippet finds the class only after the adapter was imported.
+        card.text = card.text.replace(
+            _CARD_IMPORT, f"{_CARD_IMPORT}import sdi_plugin.adapters.smp  # registers it\n", 1
+        )
+        return card
+
+    @classmethod
+    def _from_pretrained(cls, **kwargs: Any) -> Any:
+        # The saved weights hold the encoder's too: neither ask the hub for others, nor look for a file.
+        kwargs["encoder_weights"] = None
+        kwargs.setdefault("strict", True)  # upstream's False would leave what is missing at random
+        return super()._from_pretrained(**kwargs)
