@@ -64,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_list(args: argparse.Namespace) -> None:
-    """Print the table, or with --json the whole catalogue."""
+    """Print what each data set is, or with --json the whole catalogue."""
     import json
     from dataclasses import asdict
 
@@ -73,11 +73,13 @@ def run_list(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([asdict(dataset) for dataset in DATASETS.values()], indent=2, ensure_ascii=False))
         return
-    rows = [("name", "images", "licence", "URL")]
-    rows += [(d.name, str(d.images), d.licence, d.url) for d in DATASETS.values()]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for name, images, licence, url in rows:
-        print(f"{name:{widths[0]}}  {images:>{widths[1]}}  {licence:{widths[2]}}  {url}")
+    for dataset in DATASETS.values():
+        print(f"{dataset.name:9} {dataset.title}, {dataset.images} images")
+        print(f"{'':9} licence  {dataset.licence}")
+        print(f"{'':9} from     {dataset.url}")
+        print(f"{'':9} cite     {dataset.citation}")
+        if dataset.note:
+            print(f"{'':9} note     {dataset.note}")
 
 
 def run_prepare(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from sdi_plugin.cli.demo.images import lesion_image
 from sdi_plugin.cli.errors import CommandError
 
 Item = TypeVar("Item")
-DRAWN_TRAIN, DRAWN_TEST = 320, 64
+DRAWN_TRAIN, DRAWN_TEST = 256, 64
 
 
 @dataclass(frozen=True)
