@@ -39,6 +39,6 @@ clean:
 	@test -n "$(PYTHON)" || { echo "make: expected Python 3.10 to 3.13 with venv, found none. Install one, or pass PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/.demo .venv/.test: .venv/.%: pyproject.toml constraints.txt | .venv/bin/python
+.venv/.demo .venv/.test: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/csrc/*) | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$*]'
 	touch $@

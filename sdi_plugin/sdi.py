@@ -198,6 +198,6 @@ class SDISkip(nn.Module):
         check_features("SDISkip", features, self.in_channels, self.dim)
         if self.training:
             check_batch_norm("SDISkip", features)
-        xs = [reduction(f) for reduction, f in zip(self.reductions, features, strict=True)]
+        xs = ops.arrange([reduction(f) for reduction, f in zip(self.reductions, features, strict=True)])
         fused = [cast(SDI, sdi).fuse(xs, level) for level, sdi in enumerate(self.sdi)]
         return [projection(h) for projection, h in zip(self.projections, fused, strict=True)]

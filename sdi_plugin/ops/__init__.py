@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import reference
+from sdi_plugin.ops import library, reference
 
-__all__ = ["backends", "resize", "resize_smooth_multiply"]
+__all__ = ["arrange", "backends", "resize", "resize_smooth_multiply"]
 
 
 def backends() -> dict[str, dict[str, bool | str]]:
@@ -19,8 +19,17 @@ def backends() -> dict[str, dict[str, bool | str]]:
     Returns:
         For "reference", "cpu" and "triton": `available`, and the `reason` when it is not (else an empty string).
     """
-    missing = {"available": False, "reason": "not part of this release: the plain-torch reference serves instead"}
-    return {"reference": {"available": True, "reason": ""}, "cpu": dict(missing), "triton": dict(missing)}
+    reasons = {"reference": "", "cpu": library.cpu_reason(), "triton": "not part of this release"}
+    return {name: {"available": not reason, "reason": reason} for name, reason in reasons.items()}
+
+
+def arrange(xs: Sequence[Tensor]) -> list[Tensor]:
+    """Lay maps out in memory as the op's kernel reads them, once instead of for every target level.
+
+    Shape:
+        xs: (B, C, *S_j). Returns the same values: channels last where a kernel serves that wants it so, else unchanged.
+    """
+    return library.arrange(xs)
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -59,5 +68,9 @@ def resize_smooth_multiply(
 
     Convention:
         `resize` as above. The product is accumulated in float32 (float64 for float64), whatever the inputs.
+
+    The C++ kernel serves float32 on CPUs, outside autocast and torch.export; its backward saves the inputs alone and
+    recomputes the terms, and has no derivative of its own: a second one raises a RuntimeError. Everything else, and
+    everything where the environment variable SDI_PLUGIN_REFERENCE is 1, is served by the plain-torch reference.
     """
-    return reference.resize_smooth_multiply(xs, weights, biases, level, out_dtype=out_dtype)
+    return library.resize_smooth_multiply(xs, weights, biases, level, out_dtype=out_dtype)

@@ -1,0 +1,16 @@
+"""The one thing that pyproject.toml cannot say: an extension that the install does without where it cannot be built."""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "sdi_plugin.ops._kernel",  # loaded with ctypes: a plain C ABI, no headers of Python or torch
+            ["sdi_plugin/ops/csrc/resize_smooth_multiply.cpp"],
+            language="c++",
+            extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-Wno-psabi"],
+            extra_link_args=["-fopenmp"],
+            optional=True,
+        )
+    ]
+)
