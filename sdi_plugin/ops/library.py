@@ -1,6 +1,5 @@
-"""The only file that uses torch.library: schema, fake, autograd and FLOP formula of resize_smooth_multiply."""
+"""The only file that uses torch.library: schema, fake and autograd of resize_smooth_multiply."""
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.library import custom_op
-from torch.utils.flop_counter import register_flop_formula
 
 from sdi_plugin.ops import cpu, reference
 
@@ -95,21 +93,3 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 
 fused.register_autograd(_backward, setup_context=_setup_context)
-
-
-@register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply)
-def _flops(xs: Any, weights: Any, biases: Any, level: int, *args: Any, **kwargs: Any) -> int:
-    """Multiply-adds of the convolutions and matrix products, twice; interpolation is not counted, as elsewhere."""
-    size = xs[level][2:]
-    total = 0
-    for x, weight in zip(xs, weights, strict=True):
-        pooled = [min(source, target) for source, target in zip(x[2:], size, strict=True)]
-        pixels = math.prod(pooled if cpu.is_by_taps(pooled, size, weight[1]) else size)
-        total += 2 * x[0] * pixels * math.prod(weight)
-    return total
-
-
-@register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply_backward)
-def _backward_flops(grad: Any, xs: Any, weights: Any, biases: Any, level: int, *args: Any, **kwargs: Any) -> int:
-    """The forward again, whose terms are recomputed, and the two products of its adjoint."""
-    return 3 * _flops(xs, weights, biases, level)

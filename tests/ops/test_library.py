@@ -13,7 +13,12 @@ from test_reference import eager, make_case, run
 from torch.utils.flop_counter import FlopCounterMode
 
 from sdi_plugin import SDISkip, ops
-from sdi_plugin.ops import cpu, library, reference
+from sdi_plugin.ops import (
+    cpu,
+    flops,  # noqa: F401  registers the formulas
+    library,
+    reference,
+)
 
 pytestmark = pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}")
 
