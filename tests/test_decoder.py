@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,6 +47,18 @@ def test_every_parameter_gets_a_gradient(heads):
     assert len(logits) == max(1, heads)
     torch.stack([x.square().mean() for x in logits]).sum().backward()
     assert [name for name, p in decoder.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.slow
+def test_inductor_compiles_it_for_training():
+    """Without an encoder, whose hundreds of kernels would take the compiler minutes."""
+    decoder = UNetV2Decoder(CHANNELS, 2, 4, deep_supervision=2)
+    twin, fs = copy.deepcopy(decoder), features((16, 24))
+    for network in (decoder, torch.compile(twin, fullgraph=True)):
+        torch.stack([y.square().mean() for y in network(fs)]).sum().backward()
+    for (name, p), q in zip(decoder.named_parameters(), twin.parameters(), strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(q.grad, p.grad, msg=name)
 
 
 def test_strides_of_each_axis_scale_exactly():
