@@ -32,7 +32,7 @@ wheel: .venv/.test
 	rm -rf dist build && $(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv build dist runs *.egg-info
+	rm -rf .venv build dist runs *.egg-info sdi_plugin/ops/*.so
 
 # A second call finds the stamp, and installs again only after the requirements changed.
 .venv/bin/python:

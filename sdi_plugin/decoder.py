@@ -12,8 +12,8 @@ from sdi_plugin.sdi import SDISkip
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
-def resize_logits(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring logits (B, K, *S) to an image's size, linearly with align_corners=False as the official code does."""
+def resize_linear(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring maps (B, K, *S) to another size, linearly with align_corners=False as the official code does for logits."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode=_LINEAR[x.ndim - 2], align_corners=False)
@@ -89,7 +89,7 @@ class UNetV2Decoder(nn.Module):
         *finer, y = self.skip(features)
         ys = [y]
         for h, up in zip(reversed(finer), reversed(self.ups), strict=True):
-            y = resize_logits(up(y), h.shape[2:]) + h
+            y = resize_linear(up(y), h.shape[2:]) + h
             ys.append(y)
         return ys[::-1]
 

@@ -27,7 +27,7 @@ def import_timm() -> Any:
 
 
 class TimmEncoder(nn.Module):
-    """timm's model of that name as a feature pyramid.
+    """timm's PVTv2 of that name as a feature pyramid.
 
     Attributes:
         out_channels, strides: of the levels, fine to coarse.
@@ -53,9 +53,16 @@ class TimmEncoder(nn.Module):
     ):
         super().__init__()
         timm = import_timm()
-        if not timm.is_model(name):
-            known = ", ".join(timm.list_models("pvt_v2_b*")) or "none: timm has no pvt_v2"
-            raise ValueError(f"UNetV2: expected an encoder that timm knows ({known}, ...), got {name!r}.")
+        known = timm.list_models("pvt_v2_b*")
+        if name not in known:
+            raise ValueError(
+                f"UNetV2: expected an encoder of {', '.join(known)}, got {name!r}. For others use UNetV2Decoder on "
+                "your own encoder, or the adapter for segmentation_models_pytorch."
+            )
+        if isinstance(weights, str | Path) and not Path(weights).is_file():
+            raise FileNotFoundError(
+                f"UNetV2: expected encoder_weights None, True or a file, got no such file: {weights}."
+            )
         self.name, self.in_channels = name, in_channels
         self.model = self._create(timm, weights is True, drop_path)
         self.out_channels: tuple[int, ...] = tuple(self.model.feature_info.channels())

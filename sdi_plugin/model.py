@@ -5,7 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from sdi_plugin.decoder import UNetV2Decoder, resize_logits
+from sdi_plugin.decoder import UNetV2Decoder, resize_linear
 from sdi_plugin.encoder import TimmEncoder, pad_to
 
 
@@ -19,7 +19,7 @@ class UNetV2(nn.Module):
         channels: C of the decoder.
         encoder_weights: None for a random start, True for ImageNet weights from timm's hub, or a file: an official
             PVTv2 checkpoint, timm's or safetensors.
-        deep_supervision: number of supervised levels, see below; the official training uses 2.
+        deep_supervision: number of supervised levels, see below; True is the 2 of the official training.
         drop_path: stochastic depth rate of the encoder, in training mode.
         norm: after SDI's product, None as in the paper; see `SDI`.
         checkpointing: recompute maps in backward instead of storing them; also `set_grad_checkpointing()`.
@@ -55,10 +55,10 @@ class UNetV2(nn.Module):
         super().__init__()
         if classes < 1 or in_channels < 1:
             raise ValueError(f"UNetV2: expected in_channels and classes >= 1, got {in_channels=}, {classes=}.")
-        self.deep_supervision = deep_supervision
+        self.deep_supervision = 2 if deep_supervision is True else int(deep_supervision)
         self.encoder = TimmEncoder(encoder, in_channels, encoder_weights, drop_path=drop_path)
         self.decoder = UNetV2Decoder(
-            self.encoder.out_channels, classes, channels, deep_supervision=deep_supervision, norm=norm
+            self.encoder.out_channels, classes, channels, deep_supervision=self.deep_supervision, norm=norm
         )
         self.set_grad_checkpointing(checkpointing)
 
@@ -90,5 +90,5 @@ class UNetV2(nn.Module):
     def _to_image(self, logits: Tensor, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         minimum = self.encoder.min_size
-        logits = resize_logits(logits, (max(height, minimum), max(width, minimum)))
+        logits = resize_linear(logits, (max(height, minimum), max(width, minimum)))
         return cast(Tensor, logits[:, :, :height, :width])

@@ -70,7 +70,8 @@ class SDI(nn.Module):
 
     Convention:
         Each axis on its own: finer -> adaptive average pooling; coarser -> linear, align_corners=True; equal ->
-        unchanged. The product, and the norm, are in float32 also for half-precision maps and under autocast.
+        unchanged. The product is in float32 also for half-precision maps and under autocast; the norm then sees it in
+        the dtype of its own parameters, which is float32 under autocast.
 
     Raises:
         ValueError: len(xs) != levels; a channel count differs from C; level out of range; channels or levels below 1.
@@ -109,7 +110,7 @@ class SDI(nn.Module):
             enabled=self.checkpointing and self.training,
             out_dtype=torch.promote_types(dtype, torch.float32) if normed else dtype,
         )
-        return self.norm(product).to(dtype) if normed else product
+        return self.norm(product.to(cast(Tensor, self.norm.weight).dtype)).to(dtype) if normed else product
 
 
 class AttentiveReduction(nn.Module):

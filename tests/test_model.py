@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import nn
 
 import sdi_plugin
+from memory import saved_bytes
 from sdi_plugin import UNetV2
 
 
@@ -128,15 +129,36 @@ def test_distributed_data_parallel_finds_no_unused_parameter(tiny, tmp_path):
         dist.destroy_process_group()
 
 
-def test_checkpointing_changes_no_gradient():
-    model = UNetV2("pvt_v2_b0", channels=4, drop_path=0)
-    recomputing = copy.deepcopy(model)
-    recomputing.set_grad_checkpointing()
-    x, gradients = torch.randn(2, 3, 64, 64), []
-    for network in (model, recomputing):
-        network(x).square().mean().backward()
-        gradients.append([p.grad for p in network.parameters()])
-    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+def test_checkpointing_saves_memory_and_changes_no_gradient():
+    x, state, gradients, sizes = torch.randn(2, 3, 64, 64), None, [], {}
+    for parts in ((), ("encoder",), ("decoder",), ("encoder", "decoder")):
+        model = UNetV2("pvt_v2_b0", channels=16, drop_path=0, norm="layer")
+        state = state or model.state_dict()
+        model.load_state_dict(state)
+        for part in parts:
+            model.get_submodule(part).set_grad_checkpointing()
+        y, sizes[parts] = saved_bytes(lambda model=model: model(x))
+        y.square().mean().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0], rtol=0, atol=0)
+    assert sizes["encoder", "decoder"] < min(sizes["encoder",], sizes["decoder",])
+    assert max(sizes["encoder",], sizes["decoder",]) < sizes[()]
+
+
+def test_checkpointing_is_an_argument_and_compiles_to_a_single_graph():
+    model = UNetV2("pvt_v2_b0", channels=4, drop_path=0, checkpointing=True)
+    assert model.decoder.get_submodule("skip.sdi.0").checkpointing
+    assert any(getattr(module, "grad_checkpointing", False) for module in model.encoder.modules())
+    compiled = torch.compile(model.decoder, fullgraph=True, backend="aot_eager")
+    (logits,) = compiled([torch.randn(2, c, 16 >> i, 16 >> i) for i, c in enumerate(model.encoder.out_channels)])
+    logits.sum().backward()
+    assert all(p.grad is not None for p in model.decoder.parameters())
+
+
+def test_stochastic_depth_is_the_papers():
+    rates = [module.drop_prob for module in UNetV2("pvt_v2_b0").modules() if hasattr(module, "drop_prob")]
+    assert max(rates) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +180,7 @@ def test_bad_images_are_named(tiny, shape, message):
     [
         ({"classes": 0}, "classes >= 1"),
         ({"in_channels": 0}, "in_channels and classes >= 1"),
-        ({"encoder": "pvt_v9"}, "an encoder that timm knows .*pvt_v2_b2.*got 'pvt_v9'"),
+        ({"encoder": "pvt_v9"}, "an encoder of .*pvt_v2_b2.*got 'pvt_v9'"),
         ({"deep_supervision": 5}, "deep_supervision from 0 to 4"),
     ],
     ids=["classes", "in-channels", "encoder", "heads"],

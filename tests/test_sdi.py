@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memory import saved_bytes
 from sdi_plugin import SDI, SDISkip, ops
 
 
@@ -81,16 +82,15 @@ def test_autocast_gives_half_precision_maps_close_to_float32(dtype):
         assert (y - expected).abs().max() < 32 * torch.finfo(dtype).eps * expected.abs().max()
 
 
-def saved_bytes(function):
-    sizes = {}
-
-    def pack(tensor):
-        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = function()
-    return output, sum(sizes.values())
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("kind", ["batch", "layer"])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_norm_works_in_a_network_of_half_precision(dim, kind, dtype):
+    skip = SDISkip([4, 8], 4, dim=dim, norm=kind).to(dtype)
+    features = [f.detach().to(dtype) for f in pyramid((6, 5, 4)[:dim], [4, 8])]
+    for y in skip(features):
+        assert y.dtype == dtype
+        assert y.isfinite().all()
 
 
 def test_checkpointing_saves_memory_and_changes_nothing():

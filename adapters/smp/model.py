@@ -12,7 +12,7 @@ from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
 from torch import Tensor, nn
 
 from sdi_plugin.adapters.smp import encoder as encoders
-from sdi_plugin.decoder import UNetV2Decoder, resize_logits
+from sdi_plugin.decoder import UNetV2Decoder, resize_linear
 from sdi_plugin.encoder import pad_to
 
 # Below this the attention of PVTv2 and MiT has no pixel to look at, at any encoder_depth.
@@ -51,7 +51,9 @@ class UNetV2(SegmentationModel):
     Convention:
         Logits are resized bilinearly, align_corners=False, then activated. Images below 32 pixels are padded with
         zeros at the bottom and right, and the logits cropped. With equal weights `sdi_plugin.UNetV2` gives the same
-        logits. Convolutions keep torch's own initialisation: smp's makes the product of levels explode.
+        logits. Under DistributedDataParallel, smp's own encoders (not tu-) keep unused stages at encoder_depth below 5:
+        pass find_unused_parameters=True there. Convolutions keep torch's own initialisation: smp's makes the product
+        of levels explode.
         from_pretrained is strict unless told otherwise, and asks neither the hub nor a file for encoder_weights.
 
     Raises:
@@ -163,7 +165,10 @@ class UNetV2(SegmentationModel):
             size, stride = tuple(x.shape[2:]), self.encoder.output_stride
             if "more than 1 value per channel" in str(error):
                 raise ValueError(_BATCH_NORM.format(stride=stride, size=size)) from error
-            if any(s % stride for s in size):  # most encoders take such sizes, but HRNet, DLA and others do not
+            same_dtype = x.dtype == next(self.encoder.parameters()).dtype  # else it is no matter of the size
+            if same_dtype and any(
+                s % stride for s in size
+            ):  # most encoders take such sizes, but HRNet, DLA and others do not
                 raise ValueError(
                     f"UNetV2: the encoder cannot take images of {size} ({error}). Pad them to multiples of {stride}."
                 ) from error
@@ -171,7 +176,7 @@ class UNetV2(SegmentationModel):
 
     def _mask(self, head: nn.Module, y: Tensor, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        logits = resize_logits(head(y), (max(height, _MIN_SIZE), max(width, _MIN_SIZE)))
+        logits = resize_linear(head(y), (max(height, _MIN_SIZE), max(width, _MIN_SIZE)))
         return cast(Tensor, self.segmentation_head[-1](logits[:, :, :height, :width]))
 
     def __prepare_scriptable__(self) -> NoReturn:

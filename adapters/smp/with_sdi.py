@@ -108,17 +108,17 @@ def _features_read(model: Any) -> list[int]:
     """Indices of the encoder's features that reach the decoder's output, found by a gradient on the meta device."""
     # 512 pixels: decoders pool the coarsest level further, PAN three times.
     sizes = [512 // reduction(model.encoder, index) for index in range(len(model.encoder.out_channels))]
-    features = [
-        torch.zeros(1, channels, size, size, device="meta", requires_grad=True)
-        for channels, size in zip(model.encoder.out_channels, sizes, strict=True)
-    ]
-    decoder = copy.deepcopy(model.decoder).to(device="meta", dtype=torch.float32).eval().requires_grad_(False)
-    try:
-        with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        features = [
+            torch.zeros(1, channels, size, size, device="meta", requires_grad=True)
+            for channels, size in zip(model.encoder.out_channels, sizes, strict=True)
+        ]
+        decoder = copy.deepcopy(model.decoder).to(device="meta", dtype=torch.float32).eval().requires_grad_(False)
+        try:
             output = decoder(features)
-    except TypeError as error:
-        raise ValueError(_not_a_pyramid(type(model).__name__)) from error
-    gradients = torch.autograd.grad(output.sum(), features, allow_unused=True)
+        except TypeError as error:
+            raise ValueError(_not_a_pyramid(type(model).__name__)) from error
+        gradients = torch.autograd.grad(output.sum(), features, allow_unused=True)
     levels = level_indices(model.encoder.out_channels)
     return [index for index in levels if gradients[index] is not None]
 

@@ -107,6 +107,8 @@ def check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], owner: st
 def _difference(name: str, value: Tensor, expected: Tensor) -> str:
     if value.shape != expected.shape:
         return f"{name} (expected {tuple(expected.shape)}, got {tuple(value.shape)})"
+    if value.layout != expected.layout:
+        return f"{name} (expected {expected.layout}, got {value.layout})"
     if value.is_floating_point() != expected.is_floating_point():
         return f"{name} (expected {expected.dtype}, got {value.dtype})"
     return ""

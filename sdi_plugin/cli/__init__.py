@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # timm 1.0 says so when it is imported; it is nothing that the command's user could mend.
             warnings.filterwarnings("ignore", "`torch.jit.interface` is deprecated", FutureWarning)
             arguments.run(arguments)
-    except (CommandError, FileNotFoundError, ImportError, ValueError) as error:
+    except (CommandError, ImportError, OSError, ValueError) as error:
         if arguments.debug:
             raise
         print(f"sdi-plugin: error: {_one_line(error)}", file=sys.stderr)
@@ -55,6 +55,6 @@ def _leaves(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError) and error.filename is not None:
-        return f"no such file: {error.filename}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {str(error.strerror).lower()}"
     return " ".join(str(error).split())

@@ -103,6 +103,7 @@ def _build(to: str, description: Mapping[str, Any]) -> Any:
         in_channels=description["in_channels"],
         classes=description["classes"],
         deep_supervision=description["deep_supervision"],
+        drop_path_rate=0.1,  # as in the core, for training further
     )
 
 

@@ -5,6 +5,7 @@ A coarser level's channels are mixed at the low resolution, where that is cheap,
 """
 
 import ctypes
+import sysconfig
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from sdi_plugin.ops import reference
 
 FORMAT = {4: torch.channels_last, 5: torch.channels_last_3d}
+_ABI = 1  # of the structures below; the same number stands in csrc
 _DEPTH_SLAB = 8  # planes of the target whose tap products exist at a time
 # Multiply-adds of the kernel stream through memory: each costs about as much as four of a matrix product.
 _STREAM_COST = 4
@@ -23,10 +25,14 @@ _STREAM_COST = 4
 
 def _load() -> tuple[Any, str]:
     """The compiled library, or None and the reason."""
-    built = sorted(Path(__file__).parent.glob("_kernel*.so"))
-    if not built:
+    built = Path(__file__).with_name(f"_kernel{sysconfig.get_config_var('EXT_SUFFIX')}")
+    if not built.exists():
         return None, "not compiled: the install found no C++ compiler with OpenMP, so the reference serves"
-    library = ctypes.CDLL(str(built[0]))  # a kernel that is there but broken raises
+    library = ctypes.CDLL(str(built))  # a kernel that is there but broken raises
+    if library.sdi_abi() != _ABI:
+        raise ImportError(
+            f"{built} was built from other sources (ABI {library.sdi_abi()}, expected {_ABI}). Install again."
+        )
     for function in (library.sdi_forward, library.sdi_backward):
         function.restype = None
     return library, ""

@@ -14,8 +14,7 @@ _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """See `sdi_plugin.ops.resize`."""
     size, dim = tuple(size), x.ndim - 2
-    if x.is_cuda and torch.are_deterministic_algorithms_enabled():
-        # Neither the pooling nor the interpolation has a deterministic backward there; matrix products do.
+    if _lacks_deterministic_backward(x):
         return resize_by_matrices(x, size)
     pooled = tuple(min(source, target) for source, target in zip(x.shape[2:], size, strict=True))
     if pooled != tuple(x.shape[2:]):
@@ -23,6 +22,11 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if pooled != size:
         x = F.interpolate(x, size=size, mode=_LINEAR[dim], align_corners=True)
     return x
+
+
+def _lacks_deterministic_backward(x: Tensor) -> bool:
+    """On GPUs neither the pooling nor the interpolation has a deterministic backward; matrix products do."""
+    return x.is_cuda and torch.are_deterministic_algorithms_enabled()
 
 
 def resize_matrix(source: int, target: int, *, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
@@ -35,12 +39,14 @@ def resize_matrix(source: int, target: int, *, dtype: torch.dtype, device: torch
 
 
 def resize_by_matrices(x: Tensor, size: Sequence[int]) -> Tensor:
-    """`resize` as one matrix product for every axis that changes."""
+    """`resize` as one matrix product for every axis that changes, in float32 at least as torch's own resizing."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    resized = x.to(dtype)
     for axis, (source, target) in enumerate(zip(x.shape[2:], size, strict=True), start=2):
         if source != target:
-            matrix = resize_matrix(source, target, dtype=x.dtype, device=x.device)
-            x = (x.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
-    return x
+            matrix = resize_matrix(source, target, dtype=dtype, device=x.device)
+            resized = (resized.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
+    return resized.to(x.dtype)
 
 
 def resize_smooth_multiply(

@@ -18,8 +18,8 @@ ALL = [QUICK] + [
 ]
 
 
-def create(encoder: str, depth: int) -> Any:
-    """A model in evaluation mode whose logits vary over the image, up to 1: there is something to compare."""
+def create(encoder: str, depth: int, size: tuple[int, int] = (64, 64)) -> Any:
+    """A model in evaluation mode whose logits vary over the image, by 0.1: there is something to compare."""
     model: Any = smp.create_model("unetv2", encoder, None, encoder_depth=depth, decoder_channels=8, classes=2)
     for name, module in model.named_modules():
         if name.startswith("decoder.skip.sdi") and isinstance(module, torch.nn.Conv2d):
@@ -27,12 +27,12 @@ def create(encoder: str, depth: int) -> Any:
         if name.startswith("decoder.skip.reductions") and isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
     model.encoder.eval()
-    images = torch.randn(8, 3, 128, 128)
+    images = torch.rand(8, 3, *size)
     with torch.no_grad():
         model(images)
-        largest = model.eval()(images).abs().max()
+        scale = 10 * model.eval()(images).std()
         for parameter in model.segmentation_head.parameters():
-            parameter.div_(largest)
+            parameter.div_(scale)
     return model
 
 
@@ -62,7 +62,7 @@ def test_compile_in_training_with_deep_supervision():
 @pytest.mark.parametrize("size", [(64, 64), (61, 83)], ids=str)
 @pytest.mark.parametrize(("encoder", "depth"), ALL)
 def test_export(encoder, depth, size):
-    model, x = create(encoder, depth), torch.rand(2, 3, *size)
+    model, x = create(encoder, depth, size), torch.rand(2, 3, *size)
     exported = torch.export.export(model, (x,), strict=True).module()
     with torch.inference_mode():
         torch.testing.assert_close(exported(x), model(x), rtol=1e-5, atol=1e-5)
@@ -82,7 +82,7 @@ def test_export(encoder, depth, size):
     ],
 )
 def test_onnx_agrees_in_onnx_runtime(tmp_path, encoder, depth, size):
-    model = create(encoder, depth)
+    model = create(encoder, depth, size)
     batch = {0: torch.export.Dim("batch", min=1, max=64)}
     program = torch.onnx.export(model, (torch.rand(2, 3, *size),), dynamo=True, dynamic_shapes=(batch,), verbose=False)
     assert program is not None
@@ -93,7 +93,7 @@ def test_onnx_agrees_in_onnx_runtime(tmp_path, encoder, depth, size):
         with torch.inference_mode():
             expected = model(x).numpy()
         (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        assert expected.std() > 1e-2
+        assert expected.std() > 0.03
         np.testing.assert_allclose(cast(np.ndarray, got), expected, rtol=0, atol=1e-4)
 
 

@@ -157,3 +157,10 @@ def test_models_that_cannot_take_sdi(build, kind, message):
     with pytest.raises(kind, match=message):
         with_sdi(model)
     assert list(model.state_dict()) == keys
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode], ids=["no-grad", "inference"])
+def test_it_can_be_put_in_where_gradients_are_off(context):
+    with context():
+        model = with_sdi(smp.Unet("resnet18", encoder_weights=None)).eval()
+        assert tuple(model(torch.zeros(1, 3, 64, 64)).shape) == (1, 1, 64, 64)

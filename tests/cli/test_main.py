@@ -32,7 +32,8 @@ def test_bad_usage_exits_with_2(argv):
     ("error", "line"),
     [
         (CommandError("expected\na b,  got c"), "expected a b, got c"),
-        (FileNotFoundError(2, "No such file", "x.pth"), "no such file: x.pth"),
+        (FileNotFoundError(2, "No such file", "x.pth"), "x.pth: no such file"),
+        (PermissionError(13, "Permission denied", "out"), "out: permission denied"),
         (ImportError("needs timm"), "needs timm"),
         (ValueError("SDI: expected"), "SDI: expected"),
     ],

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_reference import eager, make_case, run
 from torch.utils.flop_counter import FlopCounterMode
 
+from memory import saved_bytes
 from sdi_plugin import SDISkip, ops
 from sdi_plugin.ops import (
     cpu,
@@ -155,19 +156,6 @@ def test_concurrent_calls_from_several_threads():
     assert all(torch.equal(result, expected) for result in results)
 
 
-def saved_bytes(function):
-    sizes = {}
-
-    def pack(tensor):
-        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        kept = function()
-    del kept
-    return sum(sizes.values())
-
-
 @pytest.mark.parametrize(("size", "levels"), [((88, 88), 4), ((32, 32, 32), 5)], ids=["2d-352", "3d-32-l5"])
 def test_backward_saves_at_most_an_eighth_of_what_eager_saves(size, levels):
     xs = [torch.randn(1, 32, *(s >> j for s in size), requires_grad=True) for j in range(levels)]
@@ -175,7 +163,7 @@ def test_backward_saves_at_most_an_eighth_of_what_eager_saves(size, levels):
     biases = [torch.randn(32) for _ in xs]
 
     def stage(function):
-        return saved_bytes(lambda: [function(xs, weights, biases, level) for level in range(levels)])
+        return saved_bytes(lambda: [function(xs, weights, biases, level) for level in range(levels)])[1]
 
     assert stage(ops.resize_smooth_multiply) <= stage(eager) / 8
 

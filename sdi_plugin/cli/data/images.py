@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from sdi_plugin.cli.errors import CommandError
+
 Image.init()  # Pillow registers its formats on the first use, and threads that race for it miss some
 
 
@@ -38,6 +40,19 @@ def inspect(image: bytes, mask: bytes) -> Inspection:
     if mask_size != size:
         return Inspection(f"size differs: image {size[0]} x {size[1]}, mask {mask_size[0]} x {mask_size[1]}")
     return Inspection(None, jpeg, int(peak))  # pyright: ignore[reportArgumentType]  (one band: one number)
+
+
+def mask_threshold(peak: int, owner: str) -> int:
+    """The value above which a mask is foreground, by the largest value of all masks of a data set.
+
+    All masks decide: in an empty JPEG mask there is noise above 0.
+
+    Raises:
+        CommandError: the largest value is that of neither 0/1 nor 0/255 masks.
+    """
+    if 1 < peak <= 127:
+        raise CommandError(f"expected {owner} to have the values 0/1 or 0/255, got a maximum of {peak}. Convert them.")
+    return 0 if peak == 1 else 127
 
 
 def write_rgb(content: bytes, path: Path, size: int | None) -> None:

@@ -141,7 +141,13 @@ def _add_split_files(found: Found, source: Source, names: list[str]) -> None:
         official = str(path.parent) in roots and path.stem in ("train", "val", "test")
         if listed or official:
             name = splits.check_id(path.stem, "the names of the split files")
-            found.splits.setdefault(name, splits.parse(source.read(str(path)), str(path)))
+            try:
+                content = source.read(str(path))
+            except Exception as error:  # a damaged archive raises BadZipFile, zlib.error, EOFError ...
+                raise CommandError(
+                    f"expected a split in {path}, got an unreadable file ({error}). Repair it."
+                ) from error
+            found.splits.setdefault(name, splits.parse(content, str(path)))
 
 
 def _nothing_found(dataset: Dataset, source: Source, names: list[str]) -> str:

@@ -71,7 +71,8 @@ def prepare(
         kept = {split: [id_ for id_ in ids if id_ in inspections] for split, ids in found.splits.items()}
         chosen = _choose(kept, family, sorted(inspections)) if layout == "nnunet" else None
         items = layouts.plan(layout, {id_: seen.jpeg for id_, seen in inspections.items()}, size, chosen)
-        threshold = _threshold(dataset, max(seen.peak for seen in inspections.values()))
+        peak = max(seen.peak for seen in inspections.values())
+        threshold = images.mask_threshold(peak, f"the masks of {dataset.name}")
         if chosen:
             kept = dict(zip(("train", "val", "test"), chosen, strict=True))
             kept = {split: ids for split, ids in kept.items() if ids}
@@ -144,13 +145,6 @@ def _check(dataset: Dataset, source: Source, found: Found, skip_bad: bool) -> di
     if not good:
         raise CommandError(f"no good pair of image and mask of {dataset.name} in {source.path}; nothing was written.")
     return good
-
-
-def _threshold(dataset: Dataset, peak: int) -> int:
-    """The value above which a mask is foreground. All masks decide: in an empty JPEG mask there is noise above 0."""
-    if 1 < peak <= 127:
-        raise CommandError(f"expected masks of {dataset.name} with values 0/1 or 0/255, got a maximum of {peak}.")
-    return 0 if peak == 1 else 127
 
 
 def _choose(kept: dict[str, list[str]], family: str | None, ids: list[str]) -> splits.Chosen:

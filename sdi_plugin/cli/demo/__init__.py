@@ -32,13 +32,21 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--epochs", type=_positive, default=6, metavar="N", help="passes over the data [%(default)s]")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="results [%(default)s]")
     parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch in --out, if any")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order and drawing [%(default)s]")
+    parser.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="of weights, order and drawing [%(default)s]"
+    )
     parser.set_defaults(run=run)
 
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2147483647, got {text!r}")
     return int(text)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdi_plugin.cli.data import pairing, splits
+from sdi_plugin.cli.data.images import mask_threshold
 from sdi_plugin.cli.demo.images import lesion_image
 from sdi_plugin.cli.errors import CommandError
 
@@ -55,9 +56,7 @@ def draw(size: int, seed: int) -> Data:
 
     def split(name: str, number: int, count: int) -> Split:
         pairs = [lesion_image((seed, number, i), size) for i in _progress(range(count), f"drawing {name} images")]
-        return _split(
-            [f"{name}-{i:03d}" for i in range(count)], [_rgb(a) for a, _ in pairs], [_mask(b) for _, b in pairs]
-        )
+        return _split([f"{name}-{i:03d}" for i in range(count)], [a for a, _ in pairs], [b for _, b in pairs], 127)
 
     return Data(
         title="drawn images",
@@ -79,34 +78,41 @@ def load(folder: Path, size: int, family: str | None) -> Data:
     held_out = sorted(pairs)[::5]
     without_splits = (sorted(set(pairs) - set(held_out)), [], held_out)
     given = splits.read(folder)
-    train, validation, test = splits.choose(given, family) if given else without_splits
+    train, validation, test = splits.choose(given, family) if given or family is not None else without_splits
+    if not train or not test:
+        raise CommandError(f"demo: expected at least two images in {folder}, got {len(pairs)}.")
     unknown = [name for name in [*train, *validation, *test] if name not in pairs]
     if unknown:
         raise CommandError(
             f"demo: {len(unknown)} ids of the splits have no image and mask in {folder}: {', '.join(unknown[:5])} ..."
         )
 
-    def read(names: list[str], title: str, resize_masks: bool) -> Split:
-        images, masks = [], []
+    def read(names: list[str], title: str) -> list[tuple[Image.Image, Image.Image]]:
+        images = []
         for name in _progress(names, f"reading {title} images"):
             image, mask = (_open(path) for path in pairs[name])
             if image.size != mask.size:
                 raise CommandError(f"demo: image and mask of {name} differ in size: {image.size} and {mask.size}.")
-            images.append(_rgb(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)))
-            masks.append(_mask(mask.resize((size, size), Image.Resampling.NEAREST) if resize_masks else mask))
-        return _split(names, images, masks)
+            images.append((image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR), mask.convert("L")))
+        return images
 
+    read_train, read_test = read(train, "training"), read(test, "held-out")
+    threshold = mask_threshold(
+        max(int(np.array(mask).max()) for _, mask in read_train + read_test), f"the masks in {folder}"
+    )
+    small = [mask.resize((size, size), Image.Resampling.NEAREST) for _, mask in read_train]
     return Data(
         title=f"{folder.resolve().name} ({len(train)} to train, {len(test)} held out)",
         note="Held-out masks are compared at their own size, as the official polyp evaluation does."
         + ("" if given else " There are no splits/*.txt: every fifth image was held out, which leaks between frames."),
-        train=read(train, "training", True),
-        test=read(test, "held-out", False),
+        train=_split(train, [image for image, _ in read_train], small, threshold),
+        test=_split(test, [image for image, _ in read_test], [mask for _, mask in read_test], threshold),
     )
 
 
-def _split(names: list[str], images: list[Tensor], masks: list[Tensor]) -> Split:
-    return Split(names, torch.stack(images), masks)
+def _split(names: list[str], images: list[Image.Image], masks: list[Image.Image], threshold: int) -> Split:
+    pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous() for image in images]
+    return Split(names, torch.stack(pixels), [torch.from_numpy(np.array(mask) > threshold)[None] for mask in masks])
 
 
 def _open(path: Path) -> Image.Image:
@@ -114,18 +120,8 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return image
-    except OSError as error:
+    except Exception as error:  # Pillow's decoders raise anything on damaged files
         raise CommandError(f"demo: {path} is not a readable image ({error}). Replace it or leave it out.") from error
-
-
-def _rgb(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-def _mask(image: Image.Image) -> Tensor:
-    """Masks come as 0/255, with JPEG noise in some sets, or as 0/1."""
-    values = np.array(image.convert("L"))
-    return torch.from_numpy(values > (127 if values.max() > 1 else 0))[None]
 
 
 def _progress(items: Iterable[Item], title: str) -> Iterable[Item]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure  # no pyplot: no window system, no global state
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor
@@ -49,6 +50,7 @@ def evaluate(run: train.Run, data: Data) -> Metrics:
 
 def write(out: Path, run: train.Run, data: Data, metrics: Metrics) -> None:
     """Write the results; metrics.json comes last, so that its presence says that all is there."""
+    (out / "metrics.json").unlink(missing_ok=True)
     scores = {"mean_dice": metrics.summary["mean_dice"]}
     run.model.save_pretrained(out / "model", dataset=data.title, metrics=scores)  # pyright: ignore[reportCallIssue]
     environment = info.collect()
@@ -147,8 +149,6 @@ def _gallery(run: train.Run, data: Data, metrics: Metrics, indices: list[int]) -
 
 
 def _curves(history: list[dict[str, float]]) -> str:
-    from matplotlib.figure import Figure  # no pyplot: no window system, no global state
-
     figure = Figure(figsize=(8, 3), layout="constrained")
     epochs = [entry["epoch"] for entry in history]
     for axes, key, title in zip(

@@ -195,11 +195,14 @@ def _read(path: Path, recipe: Recipe) -> dict[str, Any] | None:
     except Exception as error:  # torch.load raises many kinds; whatever it is, the file is not ours to use
         raise CommandError(f"demo: {path} is not a checkpoint of the demo ({error}). Pass another --out.") from error
     differing = [
-        f"{key} {saved.get(key)} -> {value}" for key, value in asdict(recipe).items() if saved.get(key) != value
+        "other images" if key == "data" else f"{key} {saved.get(key)} -> {value}"
+        for key, value in asdict(recipe).items()
+        if saved.get(key) != value
     ]
     if differing:
         raise CommandError(
-            f"demo: {path} is of another run ({'; '.join(differing)}). Resume with its settings, or pass another --out."
+            f"demo: {path} is of another run ({'; '.join(differing)}). Resume with its settings, "
+            "pass another --out, or remove the folder."
         )
     return state
 

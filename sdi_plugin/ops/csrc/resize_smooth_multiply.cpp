@@ -302,6 +302,9 @@ SDI_CLONES void backward_task(const float *grad, float *const *dense, int64_t de
 
 extern "C" {
 
+// Raised whenever the structures above or the functions below change.
+int64_t sdi_abi() { return 1; }
+
 // out (B, D, H, W, C) *= the levels' terms, for the planes z_begin..z_end of the target.
 void sdi_forward(float *out, const Level *levels, int64_t count, const Target *target, int64_t threads) {
   const Target &t = *target;
