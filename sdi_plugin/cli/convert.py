@@ -22,7 +22,8 @@ def add_parser(commands: Any) -> None:
         "nothing is written unless they fit the network that they describe.",
         epilog="examples:\n"
         "  sdi-plugin convert official.pth unetv2.safetensors --to core\n"
-        "  sdi-plugin convert official.pth unetv2 --to smp        # then: smp.from_pretrained('unetv2')\n"
+        "  sdi-plugin convert official.pth unetv2 --to smp\n"
+        "    then, after import sdi_plugin.adapters.smp: smp.from_pretrained('unetv2')\n"
         "  sdi-plugin convert unetv2 unetv2.safetensors --to core",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

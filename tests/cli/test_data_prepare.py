@@ -58,7 +58,7 @@ def test_every_layout_in_every_form_is_recognised(case, form, tmp_path):
     described = json.loads((out / "dataset.json").read_text())
     assert described["splits"] == {split: len(members) for split, members in splits.items()}
     assert described["citation"] == DATASETS[name].citation
-    assert line.startswith(f"{name}: {len(ids)} images (")
+    assert line.startswith(f"{name}: {len(ids)} of {DATASETS[name].images} images (")
     assert not (tmp_path / ".out.partial").exists()
 
 
@@ -202,7 +202,7 @@ def test_prepare_command_prints_what_it_wrote(tmp_path, capsys):
     arguments = ["data", "prepare", "kvasir", "--source", str(source), "--out", str(tmp_path / "out"), "--size", "8"]
     parsed = parser.parse_args(arguments)
     parsed.run(parsed)
-    assert capsys.readouterr().out == f"kvasir: 2 images (train 1, val 1) in {tmp_path / 'out'}\n"
+    assert capsys.readouterr().out == f"kvasir: 2 of 1000 images (train 1, val 1) in {tmp_path / 'out'}\n"
 
 
 def test_missing_pillow_names_the_extra(monkeypatch):

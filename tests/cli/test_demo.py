@@ -208,6 +208,27 @@ def test_an_unknown_family_is_an_error_also_without_splits(tmp_path):
         dataset.load(write_images(tmp_path / "data", splits=False), 32, "pranet")
 
 
+def test_the_splits_that_were_used_are_told(tmp_path):
+    folder = write_images(tmp_path / "data")
+    for name in ("train", "test"):
+        (folder / "splits" / f"{name}.txt").rename(folder / "splits" / f"pranet_{name}.txt")
+    assert dataset.load(folder, 32, None).note.endswith("Splits: pranet.")
+
+
+def test_a_list_of_all_images_is_no_split(tmp_path):
+    folder = write_images(tmp_path / "data", splits=False)
+    (folder / "splits" / "all.txt").write_text("".join(f"case{i}\n" for i in range(10)))
+    assert dataset.load(folder, 32, None).test.names == ["case0", "case5"]
+
+
+def test_results_without_their_checkpoint_are_not_overwritten(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("precious")
+    assert run(write_images(tmp_path / "data"), tmp_path / "out", "--resume") == 2
+    assert "pass another --out" in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.html").read_text() == "precious"
+
+
 def test_one_image_is_too_few(tmp_path):
     with pytest.raises(CommandError, match="at least two images in .*, got 1"):
         dataset.load(write_images(tmp_path / "data", count=1, splits=False), 32, None)

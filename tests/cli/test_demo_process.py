@@ -25,6 +25,7 @@ def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(tmp_path):
     subprocess.run([*command, str(tmp_path / "unbroken")], check=True)
     killed = subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
+    assert killed.stdout.readline().startswith("the encoder")
     assert killed.stdout.readline().startswith("epoch 1/3")
     time.sleep(0.5)  # some batches into epoch 2
     killed.send_signal(signal.SIGKILL)

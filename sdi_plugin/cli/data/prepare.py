@@ -102,7 +102,7 @@ def prepare(
             _in_threads(write, items, "write")
             layouts.write_description(partial, layout, description, kept, items, chosen)
     listed = ", ".join(f"{split} {count}" for split, count in counts.items())
-    return f"{dataset.name}: {len(items)} images ({listed}) in {out}"
+    return f"{dataset.name}: {len(items)} of {dataset.images} images ({listed}) in {out}"
 
 
 def _dataset(name: str) -> Dataset:

@@ -26,7 +26,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="images/, masks/ and splits/ of real images")
     parser.add_argument("--splits", metavar="FAMILY", help="which splits of --data: pranet for pranet_train.txt ...")
     parser.add_argument(
-        "--encoder", default="tu-tf_efficientnet_lite0", metavar="NAME", help="smp's name [%(default)s]"
+        "--encoder",
+        default="tu-tf_efficientnet_lite0",
+        metavar="NAME",
+        help="smp's name [%(default)s, which starts from ImageNet weights; others start at random]",
     )
     parser.add_argument("--size", type=_positive, default=128, metavar="N", help="train at N x N pixels [%(default)s]")
     parser.add_argument("--epochs", type=_positive, default=6, metavar="N", help="passes over the data [%(default)s]")
@@ -61,6 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError(f"demo: expected a folder for --out, got the file {out}.")
     if (out / train.CHECKPOINT).exists() and not arguments.resume:
         raise CommandError(f"demo: {out} holds an earlier run. Pass --resume to go on, or another --out.")
+    if not (out / train.CHECKPOINT).exists() and any((out / name).exists() for name in report.RESULTS):
+        raise CommandError(f"demo: {out} holds results without their checkpoint. Remove them, or pass another --out.")
     if arguments.data is None:
         if arguments.splits is not None:
             raise CommandError("demo: expected --data with --splits: drawn images have one split.")

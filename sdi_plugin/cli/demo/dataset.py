@@ -78,7 +78,8 @@ def load(folder: Path, size: int, family: str | None) -> Data:
     held_out = sorted(pairs)[::5]
     without_splits = (sorted(set(pairs) - set(held_out)), [], held_out)
     given = splits.read(folder)
-    train, validation, test = splits.choose(given, family) if given or family is not None else without_splits
+    chosen = splits.choose(given, family, without_splits)
+    train, validation, test = chosen
     if not train or not test:
         raise CommandError(f"demo: expected at least two images in {folder}, got {len(pairs)}.")
     unknown = [name for name in [*train, *validation, *test] if name not in pairs]
@@ -104,10 +105,17 @@ def load(folder: Path, size: int, family: str | None) -> Data:
     return Data(
         title=f"{folder.resolve().name} ({len(train)} to train, {len(test)} held out)",
         note="Held-out masks are compared at their own size, as the official polyp evaluation does."
-        + ("" if given else " There are no splits/*.txt: every fifth image was held out, which leaks between frames."),
+        + _splits_note(given, chosen is without_splits, train),
         train=_split(train, [image for image, _ in read_train], small, threshold),
         test=_split(test, [image for image, _ in read_test], [mask for _, mask in read_test], threshold),
     )
+
+
+def _splits_note(given: dict[str, list[str]], made_here: bool, train: list[str]) -> str:
+    if made_here:
+        return " There are no training and test splits: every fifth image was held out, which leaks between frames."
+    name = next(name for name, parts in splits.families(given).items() if parts.get("train") == train)
+    return f" Splits: {name or 'train and test'}."
 
 
 def _split(names: list[str], images: list[Image.Image], masks: list[Image.Image], threshold: int) -> Split:

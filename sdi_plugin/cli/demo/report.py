@@ -23,6 +23,7 @@ from sdi_plugin.cli.demo.dataset import Data
 
 _TRUTH, _PREDICTION = (0, 200, 80), (230, 0, 160)
 _SHOWN = 8
+RESULTS = ("metrics.json", "report.html")
 _LABELS = {
     "mean_dice": "Dice, mean over images",
     "mean_iou": "IoU, mean over images",
@@ -61,6 +62,7 @@ def write(out: Path, run: train.Run, data: Data, metrics: Metrics) -> None:
         "seconds": round(run.seconds, 1),
         "data": data.title,
         "recipe": asdict(run.recipe),
+        "input": {"size": run.recipe.size, "mean": train.MEAN, "std": train.STD},
         "encoder_start": run.pretrained,
         "versions": environment["versions"],
     }
@@ -113,7 +115,8 @@ def _page(run: train.Run, data: Data, metrics: Metrics, environment: dict[str, A
     settings = [(key, str(value)) for key, value in asdict(run.recipe).items()]
     facts = [
         ("encoder starts from", run.pretrained),
-        ("held-out images", str(len(metrics.dice))),
+        ("held-out images", f"{len(metrics.dice)}, {metrics.summary['hd95_images']:.0f} of them in the mean of HD95"),
+        ("input of the network", f"RGB from 0 to 255, less {train.MEAN}, divided by {train.STD}"),
         ("training time, s", f"{run.seconds:.0f}"),
     ]
     sections = [

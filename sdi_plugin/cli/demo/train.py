@@ -27,7 +27,7 @@ from sdi_plugin.cli.demo.weights import load_packaged_weights
 from sdi_plugin.cli.errors import CommandError
 
 CHECKPOINT = "checkpoint.pt"
-_MEAN, _STD = 127.5, 127.5
+MEAN, STD = 127.5, 127.5  # of the pixels, 0 to 255: the network sees -1 to 1
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def train(recipe: Recipe, data: Data, out: Path) -> Run:
         optimizer.load_state_dict(state["optimizer"])
         history, seconds, pretrained = state["history"], state["seconds"], state["pretrained"]
     out.mkdir(parents=True, exist_ok=True)
+    print(f"the encoder {recipe.encoder} starts from {pretrained}", flush=True)
     for epoch in range(len(history), recipe.epochs):
         start = time.perf_counter()
         loss = _epoch(recipe, model, optimizer, data.train, epoch)
@@ -154,7 +155,7 @@ def _learning_rate(recipe: Recipe, progress: float) -> float:
 
 
 def _normalise(images: Tensor) -> Tensor:
-    return (images.float() - _MEAN) / _STD
+    return (images.float() - MEAN) / STD
 
 
 def _augment(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
