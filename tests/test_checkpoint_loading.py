@@ -180,7 +180,8 @@ def test_load_encoder_takes_other_classifiers_of_timm(tmp_path: Path, name: str,
 def test_the_first_convolution_is_adapted_as_timm_does(tmp_path: Path, name: str, in_channels: int):
     classifier = timm.create_model(name)
     torch.save(classifier.state_dict(), tmp_path / "x.pth")
-    model = UNetV2(name, in_channels, encoder_weights=tmp_path / "x.pth").encoder.model
+    network: Any = smp.create_model("unetv2", f"tu-{name}", str(tmp_path / "x.pth"), in_channels=in_channels)
+    model = network.encoder.model
     first = next(iter(classifier.state_dict()))
     found, rgb = next(iter(model.state_dict().values())), classifier.state_dict()[first]
     if in_channels == 1:

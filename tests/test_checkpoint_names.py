@@ -166,7 +166,7 @@ def _without(prefix: str) -> dict[str, Tensor]:
         pytest.param(lambda: _without("decoder.heads.0."), r"none for decoder\.heads\.0\.weight", id="no heads"),
         pytest.param(lambda: _without("encoder.model.stages_3.blocks.1."), r"\(2, 2, 2, 1\) blocks", id="a block less"),
         pytest.param(
-            lambda: dict(without_weights(lambda: UNetV2("convnext_atto")).state_dict()),
+            lambda: dict(smp.create_model("unetv2", "tu-convnext_atto", None).state_dict()),
             r"PVTv2 encoder, got none for encoder\.model\.patch_embed",
             id="ConvNeXt",
         ),
