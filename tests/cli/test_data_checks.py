@@ -207,7 +207,8 @@ def test_failing_writer_leaves_nothing(failure, raised, tmp_path, monkeypatch):
 
 
 SLOW_RUN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may have it ignored
 from sdi_plugin.cli.data import images
 from sdi_plugin.cli.data.prepare import prepare
 images.write_mask = lambda *_: time.sleep(1)
