@@ -7,14 +7,13 @@ A coarser level's channels are mixed at the low resolution, where that is cheap,
 import ctypes
 import sysconfig
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import reference
+from sdi_plugin.ops import plan, reference
 
 FORMAT = {4: torch.channels_last, 5: torch.channels_last_3d}
 _ABI = 1  # of the structures below; the same number stands in csrc
@@ -58,41 +57,9 @@ library, reason = _load()
 available = library is not None
 
 
-class Table(NamedTuple):
-    """One axis' interpolation matrix: row i is first[i] at low[i] and second[i] at low[i] + 1."""
-
-    low: Tensor
-    first: Tensor
-    second: Tensor
-
-    def pointers(self) -> _Axis:
-        return _Axis(*(t.data_ptr() for t in self))
-
-
-@lru_cache(maxsize=256)
-def table(source: int, target: int) -> Table:
-    """The two weights of every row of `reference.resize_matrix`, for a source that is not finer than the target."""
-    matrix = reference.resize_matrix(source, target, dtype=torch.float32)
-    # A row of a single weight may be anywhere; keep low + 1 inside.
-    low = (matrix != 0).int().argmax(1)
-    rows = torch.arange(target)
-    padded = torch.nn.functional.pad(matrix, (0, 1))
-    return Table(low.int(), matrix[rows, low].contiguous(), padded[rows, low + 1].contiguous())
-
-
 def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int) -> bool:
-    """The cost model: is a level's term cheaper through the low resolution than by interpolating its map first?
-
-    For each output element, directly: taps * channels. Through the low resolution: that divided by the scale of all
-    axes, plus the interpolation of the taps, an axis after the other: 6 + 18 / s_x [+ 54 / (s_x s_y)] for scales s.
-    """
-    scales = [t / s for s, t in zip(source, target, strict=True)]
-    direct = 3 ** len(scales) * channels
-    stream, scale = 0.0, 1.0
-    for axis, s in enumerate(reversed(scales)):
-        stream += 6 * 3**axis / scale
-        scale *= s
-    return scale > 1 and direct / scale + _STREAM_COST * stream < direct
+    """`plan.is_by_taps` for this kernel."""
+    return plan.is_by_taps(source, target, channels, _STREAM_COST)
 
 
 class _Term(NamedTuple):
@@ -169,7 +136,7 @@ def backward(
 def _terms(xs: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[int]) -> list[_Term]:
     terms = []
     for x, weight in zip(xs, weights, strict=True):
-        pooled = [min(source, target) for source, target in zip(x.shape[2:], size, strict=True)]
+        pooled = plan.pooled_size(x.shape[2:], size)
         terms.append(_Term(_last(reference.resize(x, pooled)), is_by_taps(pooled, size, weight.shape[1])))
     return terms
 
@@ -201,7 +168,7 @@ def _slabs(out: Tensor, maps: Sequence[Tensor]) -> Any:
     if len(size) == 2:
         yield _Target(batch, 1, *size, channels, 1, 0, 1), 0, [(0, x.shape[0]) for x in maps]
         return
-    tables = [table(x.shape[2], size[0]) for x in maps]
+    tables = [plan.table(x.shape[2], size[0]) for x in maps]
     for image in range(batch):
         for begin in range(0, size[0], _DEPTH_SLAB):
             end = min(size[0], begin + _DEPTH_SLAB)
@@ -217,7 +184,7 @@ def _planes(x: Tensor, image: int, start: int, stop: int) -> Tensor:
 
 
 def _level(x: Tensor, size: Sequence[int], start: int, stop: int, **tensors: Tensor) -> _Level:
-    axes = [table(s, t).pointers() for s, t in zip(x.shape[2:], size, strict=True)]
+    axes = [_Axis(*(tensor.data_ptr() for tensor in plan.table(s, t))) for s, t in zip(x.shape[2:], size, strict=True)]
     depth = (start, stop - start) if x.ndim == 5 else (0, 1)
     pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     return _Level(

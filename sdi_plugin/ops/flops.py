@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from sdi_plugin.ops import cpu
+from sdi_plugin.ops import cpu, plan
 from sdi_plugin.ops import library as library  # defines the ops
 
 
@@ -19,7 +19,7 @@ def _flops(xs: Any, weights: Any, biases: Any, level: int, *args: Any, **kwargs:
     size = xs[level][2:]
     total = 0
     for x, weight in zip(xs, weights, strict=True):
-        pooled = [min(source, target) for source, target in zip(x[2:], size, strict=True)]
+        pooled = plan.pooled_size(x[2:], size)
         pixels = math.prod(pooled if cpu.is_by_taps(pooled, size, weight[1]) else size)
         total += 2 * x[0] * pixels * math.prod(weight)
     return total
