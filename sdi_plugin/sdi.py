@@ -5,7 +5,7 @@ Peng, Sonka, Chen 2023, arXiv 2311.17791, section 2.3.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from sdi_plugin import dimension, ops
 from sdi_plugin.attention import ChannelAttention, SpatialAttention
+
+_T = TypeVar("_T")
 
 
 def check_features(owner: str, xs: Sequence[Tensor], channels: Sequence[int], dim: int) -> None:
@@ -46,11 +48,11 @@ def check_batch_norm(owner: str, xs: Sequence[Tensor]) -> None:
             )
 
 
-def _maybe_checkpoint(function: Callable[..., Tensor], *args: Any, enabled: bool, **kwargs: Any) -> Tensor:
+def _maybe_checkpoint(function: Callable[..., _T], *args: Any, enabled: bool, **kwargs: Any) -> _T:
     if not enabled:
         return function(*args, **kwargs)
     # Nothing in here draws random numbers; saving their state would break a graph under torch.compile.
-    return cast(Tensor, checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, **kwargs))
+    return cast(_T, checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, **kwargs))
 
 
 class SDI(nn.Module):
@@ -93,24 +95,29 @@ class SDI(nn.Module):
             raise ValueError(f"SDI: expected a level from 0 (finest) to {self.levels - 1}, got {level}.")
         if self.training and isinstance(self.norm, nn.BatchNorm2d | nn.BatchNorm3d):
             check_batch_norm("SDI", xs[level : level + 1])
-        return self.fuse(xs, level)
+        return fuse([self], xs, [level])[0]
 
-    def fuse(self, xs: Sequence[Tensor], level: int) -> Tensor:
-        """`forward` for callers that have checked the maps."""
-        weights, biases = zip(*((conv.weight, conv.bias) for conv in self.convs), strict=True)
-        dtype = xs[level].dtype
-        normed = not isinstance(self.norm, nn.Identity)
-        # Only the product is recomputed: batch norm would update its running statistics twice.
-        product = _maybe_checkpoint(
-            ops.resize_smooth_multiply,
-            xs,
-            weights,
-            biases,
-            level,
-            enabled=self.checkpointing and self.training,
-            out_dtype=torch.promote_types(dtype, torch.float32) if normed else dtype,
-        )
-        return self.norm(product.to(cast(Tensor, self.norm.weight).dtype)).to(dtype) if normed else product
+
+def fuse(modules: Sequence[SDI], xs: Sequence[Tensor], levels: Sequence[int]) -> list[Tensor]:
+    """The SDI modules' outputs, each at its level, for maps that have been checked: all in one call of the op."""
+    convs = [cast(nn.Conv2d, conv) for module in modules for conv in module.convs]
+    normed = not isinstance(modules[0].norm, nn.Identity)
+    # Only the product is recomputed: batch norm would update its running statistics twice.
+    products = _maybe_checkpoint(
+        ops.resize_smooth_multiply_stage,
+        xs,
+        [conv.weight for conv in convs],
+        [cast(Tensor, conv.bias) for conv in convs],
+        levels,
+        enabled=modules[0].checkpointing and modules[0].training,
+        out_dtype=torch.promote_types(xs[0].dtype, torch.float32) if normed else None,
+    )
+    if not normed:
+        return products
+    return [
+        module.norm(product.to(cast(Tensor, module.norm.weight).dtype)).to(xs[level].dtype)
+        for module, product, level in zip(modules, products, levels, strict=True)
+    ]
 
 
 class AttentiveReduction(nn.Module):
@@ -199,6 +206,6 @@ class SDISkip(nn.Module):
         check_features("SDISkip", features, self.in_channels, self.dim)
         if self.training:
             check_batch_norm("SDISkip", features)
-        xs = ops.arrange([reduction(f) for reduction, f in zip(self.reductions, features, strict=True)])
-        fused = [cast(SDI, sdi).fuse(xs, level) for level, sdi in enumerate(self.sdi)]
+        xs = [reduction(f) for reduction, f in zip(self.reductions, features, strict=True)]
+        fused = fuse([cast(SDI, sdi) for sdi in self.sdi], xs, range(len(xs)))
         return [projection(h) for projection, h in zip(self.projections, fused, strict=True)]

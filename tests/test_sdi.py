@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from memory import saved_bytes
 from sdi_plugin import SDI, SDISkip, ops
+from sdi_plugin.sdi import fuse
 
 
 def pyramid(size, channels, batch=2):
@@ -66,7 +67,7 @@ def test_norm_sees_the_product_before_half_precision_would_overflow():
         torch.nn.init.constant_(parameter, 20)
     xs = [torch.rand(1, 2, 4, 4).half() for _ in range(2)]
     xs = [x * 60 for x in xs]
-    product = SDI.fuse(sdi, xs, 0)
+    (product,) = fuse([sdi], xs, [0])
     assert product.dtype == torch.float16
     assert product.isfinite().all()
 

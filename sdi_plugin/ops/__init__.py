@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sdi_plugin.ops import library, reference
 
-__all__ = ["arrange", "backends", "resize", "resize_smooth_multiply"]
+__all__ = ["backends", "resize", "resize_smooth_multiply", "resize_smooth_multiply_stage"]
 
 
 def backends() -> dict[str, dict[str, bool | str]]:
@@ -21,15 +21,6 @@ def backends() -> dict[str, dict[str, bool | str]]:
     """
     reasons = {"reference": "", "cpu": library.cpu_reason(), "triton": "not part of this release"}
     return {name: {"available": not reason, "reason": reason} for name, reason in reasons.items()}
-
-
-def arrange(xs: Sequence[Tensor]) -> list[Tensor]:
-    """Lay maps out in memory as the op's kernel reads them, once instead of for every target level.
-
-    Shape:
-        xs: (B, C, *S_j). Returns the same values: channels last where a kernel serves that wants it so, else unchanged.
-    """
-    return library.arrange(xs)
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -69,8 +60,34 @@ def resize_smooth_multiply(
     Convention:
         `resize` as above. The product is accumulated in float32 (float64 for float64), whatever the inputs.
 
-    The C++ kernel serves float32 on CPUs, outside autocast and torch.export; its backward saves the inputs alone and
-    recomputes the terms, and has no derivative of its own: a second one raises a RuntimeError. Everything else, and
+    What serves it: see `resize_smooth_multiply_stage`, of which this is one target.
+    """
+    return library.resize_smooth_multiply(xs, weights, biases, [level], out_dtype=out_dtype)[0]
+
+
+def resize_smooth_multiply_stage(
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
+    *,
+    out_dtype: torch.dtype | None = None,
+) -> list[Tensor]:
+    """`resize_smooth_multiply` for several target levels at once, which reads and pools each map once.
+
+    Args:
+        xs: the feature maps, fine to coarse.
+        weights, biases: those of targets[0] for every level, then those of targets[1], ...
+        targets: indices of the target levels, 0 the finest.
+        out_dtype: of the results; that of xs[target] by default.
+
+    Shape:
+        xs: L tensors (B, C, *S_j); weights: T * L tensors (C_out, C, 3, 3[, 3]); biases: T * L tensors (C_out,).
+        Returns T tensors (B, C_out, *S_target).
+
+    The C++ kernel serves float32, float64, bfloat16 and float16 on CPUs, outside torch.export; under autocast it takes
+    the tensors as they are. It gives the same bits on every run and for any number of threads. Its backward saves the
+    inputs alone and recomputes the terms; second derivatives are those of the reference. Everything else, and
     everything where the environment variable SDI_PLUGIN_REFERENCE is 1, is served by the plain-torch reference.
     """
-    return library.resize_smooth_multiply(xs, weights, biases, level, out_dtype=out_dtype)
+    return library.resize_smooth_multiply(xs, weights, biases, targets, out_dtype=out_dtype)

@@ -1,60 +1,111 @@
-"""resize_smooth_multiply on CPUs: convolutions and matrix products by torch, the rest by the compiled C++ kernel.
+"""resize_smooth_multiply on CPUs by the compiled C++ kernel (csrc/, docs/derivation.md): plans, pointers, one call.
 
-A coarser level's channels are mixed at the low resolution, where that is cheap, and interpolated tap by tap
-(csrc/resize_smooth_multiply.cpp; docs/derivation.md). Everything inside is float32 and channels last.
+A plan is all that the kernel needs to know besides the tensors, made once for each set of shapes.
 """
 
 import ctypes
+import os
 import sysconfig
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import plan, reference
+from sdi_plugin.ops import plan
 
-FORMAT = {4: torch.channels_last, 5: torch.channels_last_3d}
-_ABI = 1  # of the structures below; the same number stands in csrc
-_DEPTH_SLAB = 8  # planes of the target whose tap products exist at a time
-# Multiply-adds of the kernel stream through memory: each costs about as much as four of a matrix product.
+_ABI = 2  # of the structures below; the same number stands in csrc/stage.h
+# Multiply-adds of the interpolation stream through memory: each costs about as much as four of a matrix product.
 _STREAM_COST = 4
+# What one thread does at a time, at least: rows of an image, planes of a volume.
+_UNIT_ROWS, _UNIT_PLANES = 22, 4
+# Every unit has gradients of all weights of its own. More than this many do not make a machine any busier.
+_MOST_UNITS = 64
 
 
 def _load() -> tuple[Any, str]:
     """The compiled library, or None and the reason."""
-    built = Path(__file__).with_name(f"_kernel{sysconfig.get_config_var('EXT_SUFFIX')}")
-    if not built.exists():
+    built = os.environ.get("SDI_PLUGIN_KERNEL") or Path(__file__).with_name(
+        f"_kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
+    )
+    if not Path(built).exists():
         return None, "not compiled: the install found no C++ compiler with OpenMP, so the reference serves"
     library = ctypes.CDLL(str(built))  # a kernel that is there but broken raises
     if library.sdi_abi() != _ABI:
         raise ImportError(
             f"{built} was built from other sources (ABI {library.sdi_abi()}, expected {_ABI}). Install again."
         )
-    for function in (library.sdi_forward, library.sdi_backward):
-        function.restype = None
+    library.sdi_isa.restype = ctypes.c_char_p
+    library.sdi_run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_int)
     return library, ""
-
-
-class _Axis(ctypes.Structure):
-    _fields_ = (("low", ctypes.c_void_p), ("first", ctypes.c_void_p), ("second", ctypes.c_void_p))
-
-
-class _Level(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("taps", "source", "bias", "bias_sum")),
-        *((name, ctypes.c_int64) for name in ("start", "planes", "h", "w")),
-        *((name, _Axis) for name in ("z", "y", "x")),
-    )
-
-
-class _Target(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_int64) for name in ("B", "D", "H", "W", "C", "depth_taps", "z_begin", "z_end"))
 
 
 library, reason = _load()
 available = library is not None
+_threads = torch.get_num_threads
+
+
+def _use_one_thread() -> None:
+    global _threads
+    _threads = lambda: 1  # noqa: E731
+
+
+# OpenMP's threads do not survive a fork; a child that asked for more than its own would wait for them for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_use_one_thread)
+
+
+def isa() -> str:
+    """The instruction set that serves here: "avx512", "avx2" or "baseline"."""
+    return library.sdi_isa().decode()
+
+
+class _Axis(ctypes.Structure):
+    _fields_ = (*((name, ctypes.c_void_p) for name in ("first", "count", "weights")), ("width", ctypes.c_int64))
+
+
+class _Map(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("source", "d", "h", "w")),
+        *((name, _Axis) for name in ("z", "y", "x", "z_back", "y_back", "x_back")),
+    )
+
+
+class _Term(ctypes.Structure):
+    _fields_ = (("map", ctypes.c_int64), ("by_taps", ctypes.c_int64), ("z", _Axis), ("y", _Axis), ("x", _Axis))
+
+
+class _Unit(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("image", "z_begin", "z_end", "y_begin", "y_end"))
+
+
+class _Target(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("d", "h", "w")),
+        *((name, ctypes.c_void_p) for name in ("terms", "units")),
+        ("unit_count", ctypes.c_int64),
+    )
+
+
+class _Stage(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("batch", "in_channels", "out_channels", "depth_taps")),
+        *((name, ctypes.c_int64) for name in ("levels", "map_count", "target_count")),
+        *((name, ctypes.c_void_p) for name in ("maps", "targets")),
+    )
+
+
+class _Tensors(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_void_p) for name in ("xs", "weights", "biases", "outs", "x_grads", "weight_grads", "bias_grads")
+    )
+
+
+class _Plan(NamedTuple):
+    stage: _Stage
+    kept: list[Any]  # what the stage's pointers point to
 
 
 def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int) -> bool:
@@ -62,180 +113,147 @@ def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int) -> b
     return plan.is_by_taps(source, target, channels, _STREAM_COST)
 
 
-class _Term(NamedTuple):
-    x: Tensor  # the level's map, pooled where it is finer
-    by_taps: bool
-
-
-def forward(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], level: int) -> Tensor:
-    """See `sdi_plugin.ops.resize_smooth_multiply`; float32, returns channels last."""
-    size = xs[level].shape[2:]
-    terms = _terms(xs, weights, size)
-    shape = (xs[level].shape[0], weights[level].shape[0], *size)
-    out = torch.empty(shape, memory_format=FORMAT[len(shape)])
-    first = True
-    for term, weight, bias in zip(terms, weights, biases, strict=True):
-        if not term.by_taps:
-            dense = _conv(_interpolate(term.x, size), weight, bias)
-            out = out.copy_(dense) if first else out.mul_(dense)
-            first = False
-    taps = [(t.x, _mixing(w), b) for t, w, b in zip(terms, weights, biases, strict=True) if t.by_taps]
-    for target, image, slabs in _slabs(out, [x for x, _, _ in taps]) if taps else ():
-        levels, keep = [], []
-        for (x, mixing, bias), (start, stop) in zip(taps, slabs, strict=True):
-            products = _planes(x, image, start, stop) @ mixing
-            bias = bias.contiguous()
-            keep += [products, bias]
-            levels.append(_level(x, size, start, stop, taps=products, bias=bias))
-        _call(library.sdi_forward, _pointer(out, image), levels, target)
-    return out
+def forward(
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
+    out_dtype: torch.dtype,
+) -> list[Tensor]:
+    """See `sdi_plugin.ops.resize_smooth_multiply_stage`; returns maps in channels-last memory."""
+    dtype = _accumulator(xs)
+    channels = weights[0].shape[0]
+    # Channels last in fact, and not only by torch's lenient word for axes of one element.
+    outs = [
+        torch.empty((x.shape[0], *x.shape[2:], channels), dtype=dtype).movedim(-1, 1)
+        for x in map(xs.__getitem__, targets)
+    ]
+    _run(dtype, targets, xs, weights, biases, outs)
+    return [_as(out, out_dtype) for out in outs]
 
 
 def backward(
-    grad: Tensor, xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], level: int
+    grads: Sequence[Tensor],
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The gradients of xs, weights and biases. Recomputes the terms: forward keeps nothing but its inputs."""
-    size = xs[level].shape[2:]
-    terms = _terms(xs, weights, size)
-    grad = _last(grad)
-    inputs = {j: _interpolate(t.x, size) for j, t in enumerate(terms) if not t.by_taps}
-    dense = {j: _last(_conv(x, weights[j], biases[j])) for j, x in inputs.items()}
-    taps = [j for j, t in enumerate(terms) if t.by_taps]
-    mixings = {j: _mixing(weights[j]) for j in taps}
-    grads = {j: torch.zeros_like(terms[j].x) for j in taps}
-    mixing_grads = {j: torch.zeros_like(mixings[j]) for j in taps}
-    sums = {j: grad.new_zeros(grad.shape[:2]) for j in taps}
-    for target, image, slabs in _slabs(grad, [terms[j].x for j in taps]):
-        levels, kept = [], []
-        for j, (start, stop) in zip(taps, slabs, strict=True):
-            x = _planes(terms[j].x, image, start, stop)
-            products, bias = x @ mixings[j], biases[j].contiguous()
-            gradient = torch.zeros_like(products)
-            kept.append((j, start, stop, x, products, bias, gradient))
-            pointers = {"taps": gradient, "source": products, "bias": bias, "bias_sum": sums[j][image:]}
-            levels.append(_level(terms[j].x, size, start, stop, **pointers))
-        maps = (ctypes.c_void_p * len(dense))(*(_pointer(d, image).value for d in dense.values()))
-        _call(library.sdi_backward, _pointer(grad, image), maps, ctypes.c_int64(len(dense)), levels, target)
-        for j, start, stop, x, _, _, gradient in kept:
-            _planes(grads[j], image, start, stop).add_(gradient @ mixings[j].T)
-            mixing_grads[j].addmm_(x.T, gradient)
-    x_grads, weight_grads, bias_grads = [], [], []
-    for j, (term, weight, bias) in enumerate(zip(terms, weights, biases, strict=True)):
-        if term.by_taps:
-            x_grad, bias_grad = grads[j], sums[j].sum(0)
-            weight_grad = _unmixing(mixing_grads[j], weight)
-        else:
-            x_grad, weight_grad, bias_grad = _conv_backward(dense[j], inputs[j], weight, bias)
-            x_grad = _interpolate_backward(x_grad, term.x)
-        x_grads.append(_pool_backward(x_grad, xs[j]).contiguous())
-        weight_grads.append(weight_grad.contiguous())
-        bias_grads.append(bias_grad)
-    return x_grads, weight_grads, bias_grads
-
-
-def _terms(xs: Sequence[Tensor], weights: Sequence[Tensor], size: Sequence[int]) -> list[_Term]:
-    terms = []
-    for x, weight in zip(xs, weights, strict=True):
-        pooled = plan.pooled_size(x.shape[2:], size)
-        terms.append(_Term(_last(reference.resize(x, pooled)), is_by_taps(pooled, size, weight.shape[1])))
-    return terms
-
-
-def _last(x: Tensor) -> Tensor:
-    """Channels last in memory, in fact and not only by torch's lenient word for axes of one element."""
-    return x.permute(0, *range(2, x.ndim), 1).contiguous().permute(0, x.ndim - 1, *range(1, x.ndim - 1))
-
-
-def _mixing(weight: Tensor) -> Tensor:
-    """(C_out, C, *taps) -> (C, taps * C_out): all taps' channel mixings as one matrix."""
-    return weight.permute(1, *range(2, weight.ndim), 0).reshape(weight.shape[1], -1)
-
-
-def _unmixing(mixing: Tensor, weight: Tensor) -> Tensor:
-    inner = (weight.shape[1], *weight.shape[2:], weight.shape[0])
-    return mixing.reshape(inner).permute(weight.ndim - 1, 0, *range(1, weight.ndim - 1)).contiguous()
-
-
-def _slabs(out: Tensor, maps: Sequence[Tensor]) -> Any:
-    """(target, first image, [(first, last + 1) plane of each map]) for every call of the kernel.
-
-    In 2-D one call does all images. In 3-D it does a few planes of one image, so that the 27 products of a voxel exist
-    for those alone.
-    """
-    if out.numel() == 0:
-        return
-    batch, channels, *size = out.shape
-    if len(size) == 2:
-        yield _Target(batch, 1, *size, channels, 1, 0, 1), 0, [(0, x.shape[0]) for x in maps]
-        return
-    tables = [plan.table(x.shape[2], size[0]) for x in maps]
-    for image in range(batch):
-        for begin in range(0, size[0], _DEPTH_SLAB):
-            end = min(size[0], begin + _DEPTH_SLAB)
-            low, high = max(0, begin - 1), min(size[0], end + 1) - 1  # the convolution's depth taps
-            ranges = [(int(t.low[low]), int(t.low[high]) + 1 + int(t.second[high] != 0)) for t in tables]
-            yield _Target(1, *size, channels, 3, begin, end), image, ranges
-
-
-def _planes(x: Tensor, image: int, start: int, stop: int) -> Tensor:
-    """The pixels of some planes of a channels-last map, as rows (pixels, C) that share its memory."""
-    rows = x.permute(0, *range(2, x.ndim), 1)
-    return (rows if x.ndim == 4 else rows[image, start:stop]).view(-1, x.shape[1])
-
-
-def _level(x: Tensor, size: Sequence[int], start: int, stop: int, **tensors: Tensor) -> _Level:
-    axes = [_Axis(*(tensor.data_ptr() for tensor in plan.table(s, t))) for s, t in zip(x.shape[2:], size, strict=True)]
-    depth = (start, stop - start) if x.ndim == 5 else (0, 1)
-    pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
-    return _Level(
-        **pointers,
-        start=depth[0],
-        planes=depth[1],
-        h=x.shape[-2],
-        w=x.shape[-1],
-        z=axes[0] if x.ndim == 5 else _Axis(),
-        y=axes[-2],
-        x=axes[-1],
+    dtype = _accumulator(xs)
+    x_grads, weight_grads, bias_grads = (
+        [torch.empty(t.shape, dtype=dtype) for t in group] for group in (xs, weights, biases)
+    )
+    _run(dtype, targets, xs, weights, biases, grads, x_grads, weight_grads, bias_grads)
+    return (
+        [_as(grad, x.dtype) for grad, x in zip(x_grads, xs, strict=True)],
+        [_as(grad, weight.dtype) for grad, weight in zip(weight_grads, weights, strict=True)],
+        [_as(grad, bias.dtype) for grad, bias in zip(bias_grads, biases, strict=True)],
     )
 
 
-def _pointer(x: Tensor, image: int) -> ctypes.c_void_p:
-    return ctypes.c_void_p(x[image:].data_ptr())
+def _accumulator(xs: Sequence[Tensor]) -> torch.dtype:
+    return torch.float64 if any(x.dtype == torch.float64 for x in xs) else torch.float32
 
 
-def _call(function: Any, *arguments: Any) -> None:
-    *before, levels, target = arguments
-    array, threads = (_Level * len(levels))(*levels), ctypes.c_int64(torch.get_num_threads())
-    function(*before, array, ctypes.c_int64(len(levels)), ctypes.byref(target), threads)
+def _as(t: Tensor, dtype: torch.dtype) -> Tensor:
+    return t if t.dtype == dtype else t.detach().to(dtype)  # a call of `to` that does nothing still takes its time
 
 
-def _conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return (torch.conv2d if x.ndim == 4 else torch.conv3d)(x, weight, bias, padding=1)
-
-
-def _conv_backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    dim = x.ndim - 2
-    ones, zeros = [1] * dim, [0] * dim
-    return torch.ops.aten.convolution_backward(
-        grad, x, weight, [bias.numel()], ones, ones, ones, False, zeros, 1, [True, True, True]
+def _run(
+    dtype: torch.dtype,
+    targets: Sequence[int],
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    outs: Sequence[Tensor],
+    x_grads: Sequence[Tensor] = (),
+    weight_grads: Sequence[Tensor] = (),
+    bias_grads: Sequence[Tensor] = (),
+) -> None:
+    sizes = tuple(tuple(x.shape[2:]) for x in xs)
+    stage = _plan(xs[0].shape[0], sizes, tuple(targets), *weights[0].shape[:2], dtype).stage
+    maps = [[_as(x, dtype) for x in group] for group in (xs, outs)]
+    parameters = [[_as(t, dtype).contiguous() for t in group] for group in (weights, biases)]
+    arrays = (
+        _views(maps[0]),
+        *map(_pointers, parameters),
+        _views(maps[1]),
+        _views(x_grads),
+        _pointers(weight_grads),
+        _pointers(bias_grads),
     )
+    tensors = _Tensors(*map(ctypes.addressof, arrays))
+    if library.sdi_run(ctypes.byref(stage), ctypes.byref(tensors), _threads(), dtype == torch.float64, bool(x_grads)):
+        raise MemoryError(
+            f"resize_smooth_multiply: no memory for maps of {[tuple(x.shape) for x in xs]}. "
+            "Use a smaller batch or smaller images."
+        )
 
 
-def _interpolate(x: Tensor, size: Sequence[int]) -> Tensor:
-    return x if x.shape[2:] == tuple(size) else _last(reference.resize(x, size))
+def _pointers(tensors: Sequence[Tensor]) -> Any:
+    return (ctypes.c_void_p * len(tensors))(*[t.data_ptr() for t in tensors])
 
 
-def _interpolate_backward(grad: Tensor, x: Tensor) -> Tensor:
-    if grad.shape == x.shape:
-        return grad
-    aten = torch.ops.aten
-    adjoint = aten.upsample_bilinear2d_backward if x.ndim == 4 else aten.upsample_trilinear3d_backward
-    return adjoint(grad.contiguous(), list(grad.shape[2:]), list(x.shape), True)
+def _views(tensors: Sequence[Tensor]) -> Any:
+    numbers: list[int] = []
+    for t in tensors:
+        b, c, *space = t.stride()
+        numbers += (t.data_ptr(), b, c, *(0,) * (3 - len(space)), *space)
+    return (ctypes.c_int64 * len(numbers))(*numbers)  # _View: a pointer and five strides
 
 
-def _pool_backward(grad: Tensor, x: Tensor) -> Tensor:
-    if grad.shape == x.shape:
-        return grad
-    aten = torch.ops.aten
-    adjoint = aten._adaptive_avg_pool2d_backward if x.ndim == 4 else aten._adaptive_avg_pool3d_backward
-    return adjoint(grad.contiguous(), x.contiguous())
+@lru_cache(maxsize=64)
+def _plan(
+    batch: int,
+    sizes: tuple[tuple[int, ...], ...],
+    targets: tuple[int, ...],
+    out_channels: int,
+    in_channels: int,
+    dtype: torch.dtype,
+) -> _Plan:
+    kept: list[Any] = []
+    depth_taps = 3 if len(sizes[0]) == 3 else 1
+
+    def array(kind: Any, items: Sequence[Any]) -> int:
+        kept.append((kind * len(items))(*items))
+        return ctypes.addressof(kept[-1])
+
+    def axes(source: Sequence[int], target: Sequence[int], *, transposed: bool = False) -> list[_Axis]:
+        rows = [plan.rows(s, t, dtype, transposed=transposed) for s, t in zip(_3d(source), _3d(target), strict=True)]
+        kept.append(rows)
+        return [_Axis(r.first.data_ptr(), r.count.data_ptr(), r.weights.data_ptr(), r.weights.shape[1]) for r in rows]
+
+    pyramid = plan.Pyramid(sizes)
+    described = []
+    for target in targets:
+        size, terms = sizes[target], []
+        for level in range(len(sizes)):
+            index = pyramid.pooled(level, plan.pooled_size(sizes[level], size))
+            by_taps = is_by_taps(pyramid.maps[index].size, size, in_channels)
+            interpolation = axes(pyramid.maps[index].size, size) if by_taps else [_Axis()] * 3
+            terms.append(_Term(index if by_taps else pyramid.interpolated(index, size), by_taps, *interpolation))
+        units = [_Unit(*unit) for unit in _units(batch, _3d(size), depth_taps)]
+        pointers = array(_Term, terms), array(_Unit, units)
+        described.append(_Target(*_3d(size), *pointers, len(units)))
+    maps = []
+    for m in pyramid.maps:
+        source = m.size if m.source is None else pyramid.maps[m.source].size
+        tables = axes(source, m.size), axes(source, m.size, transposed=True)
+        maps.append(_Map(-1 if m.source is None else m.source, *_3d(m.size), *tables[0], *tables[1]))
+    counts = len(sizes), len(maps), len(targets)
+    pointers = array(_Map, maps), array(_Target, described)
+    return _Plan(_Stage(batch, in_channels, out_channels, depth_taps, *counts, *pointers), kept)
+
+
+def _3d(size: Sequence[int]) -> tuple[int, ...]:
+    return (*[1] * (3 - len(size)), *size)
+
+
+def _units(batch: int, size: Sequence[int], depth_taps: int) -> list[tuple[int, ...]]:
+    """Split a target by its shape alone: (image, first plane, last + 1, first row, last + 1) each."""
+    depth, height, _ = size
+    axis, least = (depth, _UNIT_PLANES) if depth_taps == 3 else (height, _UNIT_ROWS)
+    step = max(least, -(-axis * batch // _MOST_UNITS))
+    ranges = [(begin, min(axis, begin + step)) for begin in range(0, axis, step)]
+    return [(image, *r, 0, height) if depth_taps == 3 else (image, 0, 1, *r) for image in range(batch) for r in ranges]

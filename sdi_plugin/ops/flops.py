@@ -14,18 +14,19 @@ from sdi_plugin.ops import library as library  # defines the ops
 
 
 @register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply)
-def _flops(xs: Any, weights: Any, biases: Any, level: int, *args: Any, **kwargs: Any) -> int:
+def _flops(xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwargs: Any) -> int:
     """Multiply-adds of the convolutions and matrix products, twice; interpolation is not counted, as elsewhere."""
-    size = xs[level][2:]
     total = 0
-    for x, weight in zip(xs, weights, strict=True):
-        pooled = plan.pooled_size(x[2:], size)
-        pixels = math.prod(pooled if cpu.is_by_taps(pooled, size, weight[1]) else size)
-        total += 2 * x[0] * pixels * math.prod(weight)
+    for i, target in enumerate(targets):
+        size = xs[target][2:]
+        for x, weight in zip(xs, weights[i * len(xs) : (i + 1) * len(xs)], strict=True):
+            pooled = plan.pooled_size(x[2:], size)
+            pixels = math.prod(pooled if cpu.is_by_taps(pooled, size, weight[1]) else size)
+            total += 2 * x[0] * pixels * math.prod(weight)
     return total
 
 
 @register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply_backward)
-def _backward_flops(grad: Any, xs: Any, weights: Any, biases: Any, level: int, *args: Any, **kwargs: Any) -> int:
+def _backward_flops(grads: Any, xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwargs: Any) -> int:
     """The forward again, whose terms are recomputed, and the two products of its adjoint."""
-    return 3 * _flops(xs, weights, biases, level)
+    return 3 * _flops(xs, weights, biases, targets)

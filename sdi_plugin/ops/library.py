@@ -1,7 +1,8 @@
-"""The only file that uses torch.library: schema, fake and autograd of resize_smooth_multiply."""
+"""The only file that uses torch.library: schema, fake, autograd and vmap of resize_smooth_multiply."""
 
 import os
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -11,20 +12,32 @@ from torch.library import custom_op
 from sdi_plugin.ops import cpu, reference
 
 FORCE_REFERENCE = os.environ.get("SDI_PLUGIN_REFERENCE", "") not in ("", "0")
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def resize_smooth_multiply(
     xs: Sequence[Tensor],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
-    level: int,
+    targets: Sequence[int],
     *,
     out_dtype: torch.dtype | None = None,
-) -> Tensor:
-    """See `sdi_plugin.ops.resize_smooth_multiply`: the fused op where it applies, else the reference."""
-    if _is_fused(xs, weights, biases, out_dtype):
-        return fused(list(xs), list(weights), list(biases), level)
-    return reference.resize_smooth_multiply(xs, weights, biases, level, out_dtype=out_dtype)
+) -> list[Tensor]:
+    """See `sdi_plugin.ops.resize_smooth_multiply_stage`: the fused op where it applies, else the reference."""
+    if _is_fused(xs, weights, biases):
+        dtypes = [out_dtype or xs[target].dtype for target in targets]
+        common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
+        if _is_plain((*xs, *weights, *biases)):
+            outs = _Direct.apply(len(xs), list(targets), common, *xs, *weights, *biases)
+        else:
+            outs = fused(list(xs), list(weights), list(biases), list(targets), common)
+        return [out if out.dtype == dtype else out.to(dtype) for out, dtype in zip(outs, dtypes, strict=True)]
+    levels = len(xs)
+    groups = [slice(i * levels, (i + 1) * levels) for i in range(len(targets))]
+    return [
+        reference.resize_smooth_multiply(xs, weights[group], biases[group], target, out_dtype=out_dtype)
+        for target, group in zip(targets, groups, strict=True)
+    ]
 
 
 def cpu_reason() -> str:
@@ -32,64 +45,157 @@ def cpu_reason() -> str:
     return "SDI_PLUGIN_REFERENCE is set: the plain-torch reference serves instead" if FORCE_REFERENCE else cpu.reason
 
 
-def arrange(xs: Sequence[Tensor]) -> list[Tensor]:
-    """See `sdi_plugin.ops.arrange`."""
-    return [x.contiguous(memory_format=cpu.FORMAT[x.ndim]) for x in xs] if _is_served(xs) else list(xs)
-
-
-def _is_fused(
-    xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], out_dtype: torch.dtype | None
-) -> bool:
-    if out_dtype not in (None, torch.float32) or not _is_served((*xs, *weights, *biases)):
-        return False
-    return xs[0].ndim in (4, 5) and all(tuple(weight.shape[2:]) == (3,) * (xs[0].ndim - 2) for weight in weights)
-
-
-def _is_served(tensors: Sequence[Tensor]) -> bool:
-    """Whether the kernel takes these tensors: float32 on a CPU, outside autocast and export."""
+def _is_fused(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
     # An exported program is to run where this package is not: it gets torch's own ops.
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    if not cpu.available or FORCE_REFERENCE or exporting() or torch.is_autocast_enabled("cpu"):
+    if FORCE_REFERENCE or exporting() or xs[0].ndim not in (4, 5):
         return False
-    return all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in tensors)
+    tensors = (*xs, *weights, *biases)
+    device = xs[0].device.type
+    if any(t.device.type != device or t.dtype not in _DTYPES for t in tensors) or not _serves(device):
+        return False
+    return all(tuple(weight.shape[2:]) == (3,) * (xs[0].ndim - 2) for weight in weights)
+
+
+def _is_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether nothing listens to the dispatcher: then torch.library's layers in Python, slow for small maps, can go."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or any(type(t) is not Tensor and type(t) is not torch.nn.Parameter for t in tensors)
+    )
+
+
+def _serves(device: str) -> bool:
+    return device == "cpu" and cpu.available
+
+
+def _kernels(x: Tensor) -> ModuleType:
+    return cpu
 
 
 @custom_op("sdi_plugin::resize_smooth_multiply", mutates_args=(), device_types="cpu")
-def fused(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], level: int) -> Tensor:
-    return cpu.forward(xs, weights, biases, level)
+def fused(
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
+    out_dtype: torch.dtype,
+) -> list[Tensor]:
+    return _kernels(xs[0]).forward(xs, weights, biases, targets, out_dtype)
 
 
 @custom_op("sdi_plugin::resize_smooth_multiply_backward", mutates_args=(), device_types="cpu")
 def fused_backward(
-    grad: Tensor, xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], level: int
+    grads: Sequence[Tensor],
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    return cpu.backward(grad, xs, weights, biases, level)
+    return _kernels(xs[0]).backward(grads, xs, weights, biases, targets)
 
 
 @fused.register_fake
-def _fake(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], level: int) -> Tensor:
-    shape = (xs[level].shape[0], weights[level].shape[0], *xs[level].shape[2:])
-    return xs[level].new_empty(shape).to(memory_format=cpu.FORMAT[len(shape)])
+def _fake(
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
+    out_dtype: torch.dtype,
+) -> list[Tensor]:
+    shapes = [(xs[t].shape[0], *xs[t].shape[2:], weights[0].shape[0]) for t in targets]
+    return [xs[0].new_empty(shape, dtype=out_dtype).movedim(-1, 1) for shape in shapes]
 
 
 @fused_backward.register_fake
 def _fake_backward(
-    grad: Tensor, xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], level: int
+    grads: Sequence[Tensor],
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    x_grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in xs]
-    others = [[torch.empty_like(t, memory_format=torch.contiguous_format) for t in ts] for ts in (weights, biases)]
-    return x_grads, others[0], others[1]
+    x_grads, weight_grads, bias_grads = ([t.new_empty(t.shape) for t in group] for group in (xs, weights, biases))
+    return x_grads, weight_grads, bias_grads
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    xs, weights, biases, ctx.level = inputs
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    xs, weights, biases, ctx.targets, _ = inputs
     ctx.levels = len(xs)
     ctx.save_for_backward(*xs, *weights, *biases)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    n, saved = ctx.levels, list(ctx.saved_tensors)
-    return *fused_backward(grad, saved[:n], saved[n : 2 * n], saved[2 * n :], ctx.level), None
+def _split(tensors: Sequence[Tensor], levels: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """xs, weights and biases again, of which there are equally many of the latter two."""
+    terms = (len(tensors) - levels) // 2
+    return list(tensors[:levels]), list(tensors[levels : levels + terms]), list(tensors[levels + terms :])
+
+
+def _backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    return *fused_backward(grads, *_split(ctx.saved_tensors, ctx.levels), ctx.targets), None, None
 
 
 fused.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _setup_backward_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    grads, xs, weights, biases, ctx.targets = inputs
+    ctx.outputs, ctx.levels = len(grads), len(xs)
+    ctx.save_for_backward(*grads, *xs, *weights, *biases)
+
+
+def _double_backward(ctx: Any, *gradients: list[Tensor | None]) -> tuple[Any, ...]:
+    """Second derivatives, which are rare, are those of the reference."""
+    with torch.enable_grad():
+        inputs = [t.detach().requires_grad_() for t in ctx.saved_tensors]
+        grads, others = inputs[: ctx.outputs], inputs[ctx.outputs :]
+        xs, weights, biases = _split(others, ctx.levels)
+        outs = [
+            reference.resize_smooth_multiply(xs, weights[i : i + len(xs)], biases[i : i + len(xs)], target)
+            for i, target in zip(range(0, len(weights), len(xs)), ctx.targets, strict=True)
+        ]
+        outs = [out.to(grad.dtype) for out, grad in zip(outs, grads, strict=True)]
+        first = torch.autograd.grad(outs, others, grads, create_graph=True)
+    given = [(f, g) for f, g in zip(first, [g for group in gradients for g in group], strict=True) if g is not None]
+    second = torch.autograd.grad([f for f, _ in given], inputs, [g for _, g in given], allow_unused=True)
+    second = [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, second, strict=True)]
+    return second[: ctx.outputs], *_split(second[ctx.outputs :], ctx.levels), None
+
+
+fused_backward.register_autograd(_double_backward, setup_context=_setup_backward_context)
+
+
+class _Direct(torch.autograd.Function):
+    """`fused` and its autograd without the dispatcher."""
+
+    @staticmethod
+    def forward(ctx: Any, levels: int, targets: list[int], out_dtype: torch.dtype, *tensors: Tensor) -> Any:
+        ctx.levels, ctx.targets = levels, targets
+        ctx.save_for_backward(*tensors)
+        return tuple(_kernels(tensors[0]).forward(*_split(tensors, levels), targets, out_dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        inputs = _split(ctx.saved_tensors, ctx.levels)
+        # With create_graph the op is needed, which has a derivative.
+        function = fused_backward if torch.is_grad_enabled() else _kernels(grads[0]).backward
+        x_grads, weight_grads, bias_grads = function(list(grads), *inputs, ctx.targets)
+        return None, None, None, *x_grads, *weight_grads, *bias_grads
+
+
+@fused.register_vmap
+def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tensor], list[int]]:
+    """One call for each element: the op has its own batch axis, and weights may differ."""
+    dims, groups = in_dims[:3], inputs[:3]
+
+    def element(i: int) -> list[list[Tensor]]:
+        return [
+            [t if d is None else t.select(d, i) for t, d in zip(group, ds, strict=True)]
+            for group, ds in zip(groups, dims, strict=True)
+        ]
+
+    results = [fused(*element(i), *inputs[3:]) for i in range(info.batch_size)]
+    outs = [torch.stack(outs) for outs in zip(*results, strict=True)]
+    return outs, [0] * len(outs)

@@ -1,5 +1,6 @@
 """What the kernels of every device decide alike: which terms take the low resolution, and the weights of resizing."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -48,3 +49,67 @@ def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int, stre
         stream += 6 * 3**axis / scale
         scale *= s
     return scale > 1 and direct / scale + stream_cost * stream < direct
+
+
+class Rows(NamedTuple):
+    """A sparse matrix, dense within each row: row i is weights[i, k] at first[i] + k for k < count[i]."""
+
+    first: Tensor
+    count: Tensor
+    weights: Tensor
+
+
+@lru_cache(maxsize=256)
+def rows(source: int, target: int, dtype: torch.dtype, *, transposed: bool = False) -> Rows:
+    """One axis' resizing, or its adjoint, as `reference.resize_matrix` has it."""
+    matrix = reference.resize_matrix(source, target, dtype=dtype)
+    matrix = matrix.T if transposed else matrix
+    used = matrix != 0
+    first = used.int().argmax(1)
+    last = matrix.shape[1] - 1 - used.flip(1).int().argmax(1)
+    count = torch.where(used.any(1), last - first + 1, 0)
+    steps = torch.arange(max(2, int(count.max())))
+    at = (first[:, None] + steps).clamp(max=matrix.shape[1] - 1)
+    weights = torch.where(steps < count[:, None], matrix.gather(1, at), 0)
+    return Rows(first.int(), count.int(), weights.contiguous())
+
+
+class Map(NamedTuple):
+    """A map of a stage: an input, or made from the map of index `source`."""
+
+    size: tuple[int, ...]
+    source: int | None
+
+
+class Pyramid:
+    """The maps of a stage: the inputs, and what is pooled and interpolated from them, each once."""
+
+    def __init__(self, sizes: Sequence[Sequence[int]]):
+        self.maps = [Map(tuple(size), None) for size in sizes]
+        self._pooled = [{m.size: i} for i, m in enumerate(self.maps)]  # for each level: size -> index
+        self._interpolated: dict[tuple[int, tuple[int, ...]], int] = {}
+
+    def pooled(self, level: int, size: tuple[int, ...]) -> int:
+        """Index of a level's map at a size that is nowhere finer than its own.
+
+        Where the sizes divide, a mean of means is the mean: the smallest map that there is serves as the source, and
+        the level itself is read once.
+        """
+        known = self._pooled[level]
+        if size not in known:
+            full = self.maps[level].size
+            nested = [m for m in known if all(f % a == 0 and a % b == 0 for f, a, b in zip(full, m, size, strict=True))]
+            known[size] = self._add(size, known[min(nested, key=math.prod, default=full)])
+        return known[size]
+
+    def interpolated(self, index: int, size: tuple[int, ...]) -> int:
+        """Index of a map at a size that is nowhere coarser than its own."""
+        if self.maps[index].size == size:
+            return index
+        if (index, size) not in self._interpolated:
+            self._interpolated[index, size] = self._add(size, index)
+        return self._interpolated[index, size]
+
+    def _add(self, size: tuple[int, ...], source: int) -> int:
+        self.maps.append(Map(size, source))
+        return len(self.maps) - 1

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,19 @@ from sdi_plugin.ops import (
 
 pytestmark = pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}")
 
+
+def fused(xs, weights, biases, level):
+    """The op, with one target."""
+    return library.fused(list(xs), list(weights), list(biases), [level], xs[0].dtype)[0]
+
+
+def both(xs, weights, biases, level):
+    """Every way to the kernel gives the same bits: the op, and what the functional API takes where nothing listens."""
+    output = fused(xs, weights, biases, level)
+    assert torch.equal(ops.resize_smooth_multiply(xs, weights, biases, level), output)
+    return output
+
+
 CASES = {
     "paper": ((44, 44), 4, 32),
     "odd": ((13, 9), 4, 5),
@@ -39,12 +53,13 @@ def total_error(tensors, exact):
     return torch.cat([(t.double() - e).flatten() for t, e in zip(tensors, exact, strict=True)]).norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize(("size", "levels", "channels"), CASES.values(), ids=CASES.keys())
-def test_error_is_at_most_twice_that_of_eager_torch(size, levels, channels):
-    case = make_case(size, levels, torch.float32, channels, batch=8)
+def test_error_is_at_most_twice_that_of_eager_torch(size, levels, channels, dtype):
+    case = make_case(size, levels, dtype, channels, batch=8)
     results = [
-        [run(f, case, level, dtype) for level in range(levels)]
-        for f, dtype in ((eager, torch.float64), (library.fused, torch.float32), (eager, torch.float32))
+        [run(f, case, level, d) for level in range(levels)]
+        for f, d in ((eager, torch.float64), (both, dtype), (eager, dtype))
     ]
     kinds = [slice(0, 1), *(slice(1 + i * levels, 1 + (i + 1) * levels) for i in range(3))]
     for name, kind in zip(("output", "x", "weight", "bias"), kinds, strict=True):
@@ -72,7 +87,7 @@ def test_any_sizes_axis_by_axis_and_any_channels_follow_the_reference(sizes, cha
         run(f, case, level, dtype)
         for f, dtype in (
             (reference.resize_smooth_multiply, torch.float64),
-            (library.fused, torch.float32),
+            (fused, torch.float32),
             (reference.resize_smooth_multiply, torch.float32),
         )
     )
@@ -89,7 +104,7 @@ def single(case):
 @pytest.mark.parametrize("arrange", ["contiguous", "channels-last", "strided", "expanded"])
 def test_any_memory_layout(arrange):
     xs, weights, biases = single(make_case((9, 8), 3, channels=6))
-    expected = library.fused(xs, weights, biases, 0)
+    expected = fused(xs, weights, biases, 0)
     if arrange == "channels-last":
         xs = [x.contiguous(memory_format=torch.channels_last) for x in xs]
     elif arrange == "strided":
@@ -98,54 +113,70 @@ def test_any_memory_layout(arrange):
     elif arrange == "expanded":
         xs = [x[:1].expand_as(x) for x in xs]
         expected = expected[:1].expand_as(expected)
-    assert torch.equal(library.fused(xs, weights, biases, 0), expected)
+    assert torch.equal(fused(xs, weights, biases, 0), expected)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own
 @pytest.mark.parametrize("size", [(12, 10), (9, 6, 5)], ids=["2d", "3d"])
 def test_opcheck(size):
     xs, weights, biases = [[t.requires_grad_() for t in group] for group in single(make_case(size, 3, channels=4))]
-    torch.library.opcheck(library.fused, (xs, weights, biases, 0))
-    grad = torch.randn(2, 4, *size)
-    detached = [[t.detach() for t in group] for group in (xs, weights, biases)]
-    torch.library.opcheck(library.fused_backward, (grad, *detached, 0), test_utils=("test_schema", "test_faketensor"))
+    targets = [0, 2]
+    weights, biases = [[t.detach().clone().requires_grad_() for t in group * 2] for group in (weights, biases)]
+    torch.library.opcheck(library.fused, (xs, weights, biases, targets, torch.float32))
+    grads = [torch.randn_like(xs[target]) for target in targets]
+    # Its own derivative is the reference's, whose pooling torch cannot trace for unknown sizes.
+    utilities = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(library.fused_backward, (grads, xs, weights, biases, targets), test_utils=utilities)
 
 
-@pytest.mark.parametrize("size", [(33, 20), (19, 6, 5)], ids=["2d", "3d"])
-def test_same_bits_on_every_run(size):
+@pytest.mark.parametrize("size", [(50, 20), (19, 6, 5)], ids=["2d", "3d"])
+def test_the_same_bits_on_every_run_and_for_any_number_of_threads(size):
     case = make_case(size, 4, torch.float32, channels=40)
-    first, second = (run(library.fused, case, 0, torch.float32) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-@pytest.mark.parametrize("size", [(33, 20), (19, 6, 5)], ids=["2d", "3d"])
-def test_the_kernel_gives_the_same_bits_for_any_number_of_threads(size, monkeypatch):
-    """The vendor libraries' products are kept out: a stand-in for the convolution, and weights of one entry a row."""
-    monkeypatch.setattr(cpu, "_conv", lambda x, weight, bias: x + 1)
-    monkeypatch.setattr(cpu, "_conv_backward", lambda grad, x, weight, bias: (grad, weight, bias))
-    xs, weights, biases = single(make_case(size, 4, channels=40))
-    weights = [torch.zeros_like(w) for w in weights]
-    for weight in weights:
-        weight[range(40), range(40)] = 0.5
     threads, results = torch.get_num_threads(), []
     try:
-        for count in (1, 2, 3):
+        for count in (1, 2, 3, 3):
             torch.set_num_threads(count)
-            x_grads, _, bias_grads = cpu.backward(torch.ones(2, 40, *size), xs, weights, biases, 0)
-            results.append([cpu.forward(xs, weights, biases, 0), x_grads[0], *bias_grads[1:]])
+            results.append(run(both, case, 0, torch.float32))
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("size", [(33, 20), (9, 6, 5)], ids=["2d", "3d"])
+def test_a_stage_is_its_targets(size):
+    """Sizes that divide, so that pools nest, and sizes that do not."""
+    xs, weights, biases = single(make_case(size, 4, channels=6))
+    targets = [0, 2, 3]
+    stage = ops.resize_smooth_multiply_stage(xs, weights * 3, biases * 3, targets)
+    for target, output in zip(targets, stage, strict=True):
+        assert torch.equal(output, fused(xs, weights, biases, target))
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_is_as_exact(isa):
+    code = (
+        "import sys, torch; sys.path[:0] = sys.argv[2:]\n"
+        "from test_library import *\n"
+        "if cpu.isa() != sys.argv[1]: raise SystemExit(3)\n"
+        "for name in ('paper', 'odd', '3d', '3d-many-planes'):\n"  # enough elements for luck to even out
+        "    test_error_is_at_most_twice_that_of_eager_torch(*CASES[name], torch.float32)\n"
+    )
+    here = Path(__file__).parent
+    command = [sys.executable, "-W", "ignore", "-c", code, isa, str(here), str(here.parent)]
+    status = subprocess.run(command, env={**os.environ, "SDI_PLUGIN_ISA": isa}).returncode
+    if status == 3:
+        pytest.skip(f"this processor has no {isa}")
+    assert status == 0
+
+
 def test_concurrent_calls_from_several_threads():
     xs, weights, biases = single(make_case((33, 20), 4, channels=32))
-    expected, results = library.fused(xs, weights, biases, 0), []
+    expected, results = fused(xs, weights, biases, 0), []
 
     def call():
         for _ in range(10):
-            results.append(library.fused(xs, weights, biases, 0))
+            results.append(fused(xs, weights, biases, 0))
 
     threads = [threading.Thread(target=call) for _ in range(4)]
     for thread in threads:
@@ -183,29 +214,64 @@ def test_an_exported_program_holds_torch_ops_only():
     assert "sdi_plugin" not in str(program.graph)
 
 
-def test_a_second_derivative_is_a_clear_error():
-    xs, weights, biases = [[t.requires_grad_() for t in group] for group in single(make_case((5, 5), 2))]
-    (gradient,) = torch.autograd.grad(library.fused(xs, weights, biases, 0).sum(), xs[:1], create_graph=True)
-    with pytest.raises(RuntimeError, match="resize_smooth_multiply_backward"):
-        gradient.sum().backward()
+@pytest.mark.parametrize("size", [(4, 3), (3, 2, 2)], ids=["2d", "3d"])
+def test_first_and_second_derivatives_in_float64(size):
+    xs, weights, biases = make_case(size, levels=2, channels=2, batch=1)
+
+    def op(*tensors):
+        return fused(tensors[:2], tensors[2:4], tensors[4:], 0)
+
+    def direct(*tensors):
+        return ops.resize_smooth_multiply(tensors[:2], tensors[2:4], tensors[4:], 0)
+
+    for function in (op, direct):
+        assert torch.autograd.gradcheck(function, (*xs, *weights, *biases))
+        assert torch.autograd.gradgradcheck(function, (*xs, *weights, *biases))
 
 
-def test_other_dtypes_and_autocast_are_served_by_the_reference():
-    case = make_case((6, 6), 2)
-    for dtype in (torch.float64, torch.bfloat16):
-        xs, weights, biases = [[t.detach().to(dtype) for t in group] for group in case]
-        expected = reference.resize_smooth_multiply(xs, weights, biases, 0)
-        assert torch.equal(ops.resize_smooth_multiply(xs, weights, biases, 0), expected)
+def test_vmap_over_maps_and_weights():
+    xs, weights, biases = single(make_case((6, 5), 2, channels=3))
+    many = [[torch.stack([t, 2 * t, t - 1]) for t in group] for group in (xs, weights, biases)]
+
+    def function(*tensors):
+        return ops.resize_smooth_multiply(tensors[:2], tensors[2:4], tensors[4:], 0)
+
+    result = torch.vmap(function)(*many[0], *many[1], *many[2])
+    for i in range(3):
+        expected = fused(*[[t[i] for t in group] for group in many], 0)
+        assert torch.equal(result[i], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=["fp64", "bf16", "fp16"])
+def test_other_dtypes_are_served_too(dtype):
+    xs, weights, biases = [[t.detach().to(dtype) for t in group] for group in make_case((6, 6), 2)]
+    output = ops.resize_smooth_multiply(xs, weights, biases, 0)
+    assert output.dtype == dtype
+    wide = ops.resize_smooth_multiply(xs, weights, biases, 0, out_dtype=torch.float32)
+    assert wide.dtype == torch.float32
+    torch.testing.assert_close(output, wide.to(dtype))
+
+
+def test_under_autocast_the_op_takes_the_tensors_as_they_are():
+    xs, weights, biases = single(make_case((6, 6), 2))
+    half = [x.bfloat16() for x in xs]
     with torch.autocast("cpu", torch.bfloat16):
-        xs, weights, biases = single(case)
-        half = [x.bfloat16() for x in xs]
-        assert ops.resize_smooth_multiply(half, weights, biases, 0).dtype == torch.bfloat16
+        output = ops.resize_smooth_multiply(half, weights, biases, 0)
+        wide = ops.resize_smooth_multiply(xs, weights, biases, 0)
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(wide, fused(xs, weights, biases, 0))
+    assert torch.equal(output, fused([x.float() for x in half], weights, biases, 0).bfloat16())
+
+
+def test_an_empty_batch_gives_an_empty_result():
+    xs, weights, biases = single(make_case((6, 6), 2))
+    assert ops.resize_smooth_multiply([x[:0] for x in xs], weights, biases, 0).shape == (0, 5, 6, 6)
 
 
 def test_flops_are_counted_and_fewer_than_eager():
     xs, weights, biases = [[t.requires_grad_() for t in group] for group in single(make_case((32, 32), 4, channels=32))]
     counts = []
-    for function in (library.fused, eager):
+    for function in (fused, eager):
         with FlopCounterMode(display=False) as counter:
             function(xs, weights, biases, 0).sum().backward()
         counts.append(counter.get_total_flops())

@@ -1,0 +1,5 @@
+#include "prelude.h"
+
+#define SDI_ISA baseline
+#define SDI_VECTOR_BYTES 16
+#include "kernel.h"

@@ -1,0 +1,24 @@
+// What every source file of the kernel includes first.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <type_traits>
+
+#include "parallel.h"
+#include "stage.h"
+
+#define SDI_INLINE __attribute__((always_inline)) inline
+#define SDI_NOINLINE __attribute__((noinline))
+#define SDI_INLINE_LAMBDA __attribute__((always_inline))
+
+// Four elements of two vectors of four, in a function that has their index type as Order.
+#if defined(__clang__)
+#define SDI_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define SDI_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, Order{i, j, k, l})
+#endif

@@ -1,0 +1,83 @@
+// Weights (C_out, C_in, taps...) of the caller, laid out for the products; and their gradients, laid out for the caller.
+
+template <typename T> struct Shape {
+  int64_t in, out;               // channels
+  int64_t in_padded, out_padded; // in whole vectors
+  int64_t depth_taps;
+
+  explicit Shape(const Stage &stage)
+      : in(stage.in_channels), out(stage.out_channels), in_padded(padded<T>(in)), out_padded(padded<T>(out)),
+        depth_taps(stage.depth_taps) {}
+  int64_t weight_size() const { return depth_taps * 9 * in_padded * out_padded; }
+
+  // use(channel out, channel in, depth tap, row tap, column tap, index in the caller's tensor)
+  template <typename F> SDI_INLINE void each_weight(F use) const {
+    for (int64_t o = 0; o < out; o++)
+      for (int64_t z = 0; z < depth_taps; z++)
+        for (int64_t y = 0; y < 3; y++)
+          for (int64_t x = 0; x < 3; x++)
+            for (int64_t i = 0; i < in; i++)
+              use(o, i, z, y, x, (o * in + i) * depth_taps * 9 + (z * 3 + y) * 3 + x);
+  }
+};
+
+// A term of a target with all that its computation reads. Which panels are set is the way it takes.
+template <typename T> struct PackedTerm {
+  const Term *term;
+  Grid<T> grid; // of its map
+  const T *bias;
+  Panels<T> dense, dense_back;
+  Panels<T> mixing[3], mixing_back[3]; // for each row tap
+};
+
+// A convolution by taps in the order (depth, row, column, channel in): inner index to channels out.
+template <typename T> Panels<T> pack_dense(T *to, const T *weight, const Shape<T> &s) {
+  const int64_t inner = s.depth_taps * 9 * s.in_padded, columns = s.out_padded;
+  std::fill(to, to + s.weight_size(), T(0));
+  s.each_weight([&](int64_t o, int64_t i, int64_t z, int64_t y, int64_t x, int64_t from) SDI_INLINE_LAMBDA {
+    to[Panels<T>::index(inner, columns, ((z * 3 + y) * 3 + x) * s.in_padded + i, o)] = weight[from];
+  });
+  return {to, inner, columns};
+}
+
+// Its adjoint: a convolution by the flipped taps, from channels out to channels in.
+template <typename T> Panels<T> pack_dense_back(T *to, const T *weight, const Shape<T> &s) {
+  const int64_t inner = s.depth_taps * 9 * s.out_padded, columns = s.in_padded;
+  std::fill(to, to + s.weight_size(), T(0));
+  s.each_weight([&](int64_t o, int64_t i, int64_t z, int64_t y, int64_t x, int64_t from) SDI_INLINE_LAMBDA {
+    const int64_t flipped = ((s.depth_taps - 1 - z) * 3 + 2 - y) * 3 + 2 - x;
+    to[Panels<T>::index(inner, columns, flipped * s.out_padded + o, i)] = weight[from];
+  });
+  return {to, inner, columns};
+}
+
+// The taps' channel mixings, for each row tap: (depth tap, channel in) to (column tap, channel out).
+template <typename T> void pack_mixing(Panels<T> *mixing, T *to, const T *weight, const Shape<T> &s) {
+  const int64_t inner = s.depth_taps * s.in_padded, columns = 3 * s.out_padded;
+  std::fill(to, to + s.weight_size(), T(0));
+  s.each_weight([&](int64_t o, int64_t i, int64_t z, int64_t y, int64_t x, int64_t from) SDI_INLINE_LAMBDA {
+    to[y * inner * columns + Panels<T>::index(inner, columns, z * s.in_padded + i, x * s.out_padded + o)] = weight[from];
+  });
+  for (int64_t y = 0; y < 3; y++)
+    mixing[y] = {to + y * inner * columns, inner, columns};
+}
+
+template <typename T> void pack_mixing_back(Panels<T> *mixing, T *to, const T *weight, const Shape<T> &s) {
+  const int64_t inner = 3 * s.out_padded, columns = s.depth_taps * s.in_padded;
+  std::fill(to, to + s.weight_size(), T(0));
+  s.each_weight([&](int64_t o, int64_t i, int64_t z, int64_t y, int64_t x, int64_t from) SDI_INLINE_LAMBDA {
+    to[y * inner * columns + Panels<T>::index(inner, columns, x * s.out_padded + o, z * s.in_padded + i)] = weight[from];
+  });
+  for (int64_t y = 0; y < 3; y++)
+    mixing[y] = {to + y * inner * columns, inner, columns};
+}
+
+// Gradients, from the order in which a unit sums them up to the caller's: for a convolution (depth, row, column, channel in,
+// channel out), for mixings (row, depth, channel in, column, channel out).
+template <typename T> void unpack_gradient(T *to, const T *gradient, bool by_taps, const Shape<T> &s) {
+  s.each_weight([&](int64_t o, int64_t i, int64_t z, int64_t y, int64_t x, int64_t at) SDI_INLINE_LAMBDA {
+    const int64_t mixing = ((y * s.depth_taps + z) * s.in_padded + i) * 3 + x;
+    const int64_t dense = ((z * 3 + y) * 3 + x) * s.in_padded + i;
+    to[at] = gradient[(by_taps ? mixing : dense) * s.out_padded + o];
+  });
+}
