@@ -255,5 +255,7 @@ def _units(batch: int, size: Sequence[int], depth_taps: int) -> list[tuple[int, 
     depth, height, _ = size
     axis, least = (depth, _UNIT_PLANES) if depth_taps == 3 else (height, _UNIT_ROWS)
     step = max(least, -(-axis * batch // _MOST_UNITS))
+    step = -(-axis // -(-axis // step)) if axis else step  # even shares
+    step += step % 2  # Winograd makes rows in pairs
     ranges = [(begin, min(axis, begin + step)) for begin in range(0, axis, step)]
     return [(image, *r, 0, height) if depth_taps == 3 else (image, 0, 1, *r) for image in range(batch) for r in ranges]

@@ -85,7 +85,7 @@ private:
       term_gradients.data[i] = {nullptr, target.d, target.h, target.w, shape.out_padded};
       total += by_taps(i) ? 0 : term_gradients.data[i].size(stage.batch);
     }
-    term_gradient_data.resize(total);
+    term_gradient_data.resize(total + shape.out_padded); // Winograd's last tile of an odd row reads a pixel past its end
     T *next = term_gradient_data.data;
     for (int64_t i = 0; i < count; i++)
       if (!by_taps(i)) {
@@ -97,12 +97,13 @@ private:
   void unit(int64_t t, const Unit &unit, int64_t unit_index) {
     const int64_t w = stage.targets[t].w, channels = shape.out_padded, size = w * channels, levels = stage.levels;
     UnitTerms<T> terms(prepared, t, unit, sums.taps.data + unit_index * levels);
-    Buffer<T> values(levels * size), gradients(levels * size), result(size);
+    Buffer<T> gradients(levels * size), result(size);
+    Buffer<const T *> values(levels);
     for (int64_t z = unit.z_begin; z < unit.z_end; z++) {
       terms.start(z);
       for (int64_t y = unit.y_begin; y < unit.y_end; y++) {
         for (int64_t l = 0; l < levels; l++)
-          terms.row(values.data + l * size, l, z, y);
+          values.data[l] = terms.row(l, z, y);
         read_row(result.data, tensors.outs[t], unit.image, z, y, w, shape.out, channels);
         split(gradients.data, values.data, result.data, size);
         for (int64_t l = 0; l < levels; l++) {
@@ -122,18 +123,18 @@ private:
   }
 
   // The gradient of a term is the result's times the product of the others: those before it times those after it.
-  void split(T *gradients, const T *values, const T *result, int64_t size) const {
+  void split(T *gradients, const T *const *values, const T *result, int64_t size) const {
     for (int64_t i = 0; i < size; i += Lanes<T>::count) {
       auto before = load(result + i);
       for (int64_t l = 0; l < stage.levels; l++) {
         store(gradients + l * size + i, before);
-        before *= load(values + l * size + i);
+        before *= load(values[l] + i);
       }
-      auto after = load(values + (stage.levels - 1) * size + i);
+      auto after = load(values[stage.levels - 1] + i);
       for (int64_t l = stage.levels - 2; l >= 0; l--) {
         T *p = gradients + l * size + i;
         store(p, load(p) * after);
-        after *= load(values + l * size + i);
+        after *= load(values[l] + i);
       }
     }
   }
@@ -167,29 +168,42 @@ private:
     }
   }
 
-  // Each row of each map: zero, and what the terms of that map add to it.
+  // Each row of each map: zero, and what the terms of that map add to it. By pairs of rows, which Winograd makes at once.
   void terms_to_maps(const Units &units) {
     prepared.layout(map_gradients, map_gradient_data);
-    Buffer<int64_t> begin(stage.map_count + 1); // of each map's rows among all rows
+    Buffer<int64_t> begin(stage.map_count + 1); // of each map's pairs of rows among all
     begin.data[0] = 0;
     for (int64_t m = 0; m < stage.map_count; m++)
-      begin.data[m + 1] = begin.data[m] + stage.batch * stage.maps[m].d * stage.maps[m].h;
+      begin.data[m + 1] = begin.data[m] + stage.batch * stage.maps[m].d * ((stage.maps[m].h + 1) / 2);
     parallel(begin.data[stage.map_count], threads, [&](int64_t i) {
       int64_t m = 0;
       while (i >= begin.data[m + 1])
         m++;
       const Grid<T> &to = map_gradients.data[m];
-      const RowIndex at(to, i - begin.data[m]);
-      T *row = to.row(at.b, at.z, at.y);
-      std::fill(row - to.channels, row + (to.w + 1) * to.channels, T(0));
+      const int64_t pair = i - begin.data[m], pairs = (to.h + 1) / 2;
+      const RowIndex first(pair / pairs / to.d, pair / pairs % to.d, pair % pairs * 2);
+      T *rows[2] = {nullptr, nullptr};
+      for (int64_t j = 0; j < 2 && first.y + j < to.h; j++) {
+        rows[j] = to.row(first.b, first.z, first.y + j);
+        std::fill(rows[j] - to.channels, rows[j] + (to.w + 1) * to.channels, T(0));
+      }
+      Winograd<T> winograd;
       for (int64_t term = 0; term < stage.target_count * stage.levels; term++) {
         const PackedTerm<T> &packed = prepared.terms.data[term];
         if (packed.term->map != m)
           continue;
-        if (by_taps(term))
-          add_taps(row, to.w * to.channels, term, at, units);
-        else
-          conv_row<T>(row, true, term_gradients.data[term], packed.dense_back, nullptr, shape.depth_taps, at);
+        if (packed.winograd) {
+          winograd.rows(rows, true, term_gradients.data[term], packed.dense_back, nullptr, shape.depth_taps, first,
+                        prepared.zero_row(shape.out_padded));
+          continue;
+        }
+        for (int64_t j = 0; j < 2 && rows[j]; j++) {
+          const RowIndex at(first.b, first.z, first.y + j);
+          if (by_taps(term))
+            add_taps(rows[j], to.w * to.channels, term, at, units);
+          else
+            conv_row<T>(rows[j], true, term_gradients.data[term], packed.dense_back, nullptr, shape.depth_taps, at);
+        }
       }
     });
   }

@@ -23,7 +23,7 @@ template <typename T> struct Prepared {
   const int64_t threads;
   const Shape<T> shape;
   Buffer<Grid<T>> maps;
-  Buffer<T> map_data, weight_data, bias_data;
+  Buffer<T> map_data, weight_data, bias_data, zeros; // zeros: a row of the widest map
   Buffer<PackedTerm<T>> terms; // for each target and level
 
   Prepared(const Stage &stage, const Tensors &tensors, int64_t threads, bool backward)
@@ -32,7 +32,14 @@ template <typename T> struct Prepared {
     for (int64_t m = 0; m < stage.map_count; m++)
       fill_map(m);
     pack_weights(backward);
+    int64_t widest = 0;
+    for (int64_t m = 0; m < stage.map_count; m++)
+      widest = std::max(widest, maps.data[m].w);
+    zeros.resize((widest + 3) * std::max(shape.in_padded, shape.out_padded));
+    zeros.zero();
   }
+  // Where a row's pixel 0 would lie, of any map.
+  const T *zero_row(int64_t channels) const { return zeros.data + channels; }
 
   // Grids for all maps of the stage, in one piece of memory.
   void layout(Buffer<Grid<T>> &grids, Buffer<T> &data) const {
@@ -43,7 +50,7 @@ template <typename T> struct Prepared {
       grids.data[m] = {nullptr, map.d, map.h, map.w, shape.in_padded};
       total += grids.data[m].size(stage.batch);
     }
-    data.resize(total);
+    data.resize(total + shape.in_padded); // Winograd's last tile of an odd row reads a pixel past its end
     T *next = data.data;
     for (int64_t m = 0; m < stage.map_count; m++) {
       grids.data[m].data = next;
@@ -67,7 +74,7 @@ private:
   }
 
   void pack_weights(bool backward) {
-    const int64_t count = stage.target_count * stage.levels, size = shape.weight_size(), copies = backward ? 2 : 1;
+    const int64_t count = stage.target_count * stage.levels, size = shape.packed_size(), copies = backward ? 2 : 1;
     weight_data.resize(count * size * copies);
     bias_data.resize(count * shape.out_padded);
     bias_data.zero();
@@ -81,6 +88,7 @@ private:
       packed.term = &term;
       packed.grid = maps.data[term.map];
       packed.bias = bias_to;
+      packed.winograd = false;
       if (term.by_taps) {
         pack_mixing(packed.mixing, to, weight, shape);
         if (backward)
@@ -89,6 +97,12 @@ private:
         packed.dense = pack_dense(to, weight, shape);
         if (backward)
           packed.dense_back = pack_dense_back(to + size, weight, shape);
+        packed.winograd = is_winograd(packed.grid.d, packed.grid.h, packed.grid.w);
+        if (packed.winograd) {
+          use_winograd(packed.dense, to, shape);
+          if (backward)
+            use_winograd(packed.dense_back, to + size, shape);
+        }
       }
     });
   }
@@ -100,7 +114,8 @@ public:
   // gradients: for each level those of its taps, or null in forward.
   UnitTerms(const Prepared<T> &prepared, int64_t target, const Unit &unit, TapGradients<T> *gradients)
       : prepared(prepared), unit(unit), terms(prepared.terms.data + target * prepared.stage.levels),
-        windows(prepared.stage.levels) {
+        size(prepared.stage.targets[target].w * prepared.shape.out_padded), windows(prepared.stage.levels),
+        rows(prepared.stage.levels * 2 * size) {
     for (int64_t l = 0; l < prepared.stage.levels; l++)
       if (by_taps(l))
         new (windows.data + l) Window<T>(terms[l], prepared.stage, prepared.stage.targets[target], unit,
@@ -123,36 +138,51 @@ public:
         windows.data[l].start(z);
   }
 
-  // A level's term in row y: out (W, C_out).
-  SDI_INLINE void row(T *out, int64_t level, int64_t z, int64_t y) {
+  // A level's term (W, C_out) in row y. Rows come in order: Winograd makes two at once.
+  const T *row(int64_t level, int64_t z, int64_t y) {
     const PackedTerm<T> &term = terms[level];
+    T *pair[2] = {rows.data + level * 2 * size, rows.data + (level * 2 + 1) * size};
+    const int64_t depth_taps = prepared.stage.depth_taps;
     if (by_taps(level))
-      windows.data[level].row(out, y);
-    else
-      conv_row(out, false, term.grid, term.dense, term.bias, prepared.stage.depth_taps, RowIndex(unit.image, z, y));
+      windows.data[level].row(pair[0], y);
+    else if (!term.winograd)
+      conv_row(pair[0], false, term.grid, term.dense, term.bias, depth_taps, RowIndex(unit.image, z, y));
+    else {
+      if (y % 2 == 0 || y == unit.y_begin)
+        winograd.rows(pair, false, term.grid, term.dense, term.bias, depth_taps, RowIndex(unit.image, z, y - y % 2),
+                      prepared.zero_row(term.grid.channels));
+      return pair[y % 2];
+    }
+    return pair[0];
   }
 
 private:
   const Prepared<T> &prepared;
   const Unit &unit;
   const PackedTerm<T> *terms;
+  const int64_t size;
   Buffer<Window<T>> windows; // of the terms by taps
+  Buffer<T> rows;            // two for each level
+  Winograd<T> winograd;
 };
 
 // One unit of a target: each row is the product of the levels' terms.
 template <typename T> void forward_unit(const Prepared<T> &prepared, int64_t target_index, const Unit &unit) {
   const Target &target = prepared.stage.targets[target_index];
-  const int64_t channels = prepared.shape.out_padded, size = target.w * channels;
+  const int64_t channels = prepared.shape.out_padded, size = target.w * channels, levels = prepared.stage.levels;
   UnitTerms<T> terms(prepared, target_index, unit, nullptr);
-  Buffer<T> product(size), factor(size);
+  Buffer<T> product(size);
+  Buffer<const T *> factors(levels);
   for (int64_t z = unit.z_begin; z < unit.z_end; z++) {
     terms.start(z);
     for (int64_t y = unit.y_begin; y < unit.y_end; y++) {
-      terms.row(product.data, 0, z, y);
-      for (int64_t l = 1; l < prepared.stage.levels; l++) {
-        terms.row(factor.data, l, z, y);
-        for (int64_t i = 0; i < size; i += Lanes<T>::count)
-          store(product.data + i, load(product.data + i) * load(factor.data + i));
+      for (int64_t l = 0; l < levels; l++)
+        factors.data[l] = terms.row(l, z, y);
+      for (int64_t i = 0; i < size; i += Lanes<T>::count) {
+        auto value = load(factors.data[0] + i);
+        for (int64_t l = 1; l < levels; l++)
+          value *= load(factors.data[l] + i);
+        store(product.data + i, value);
       }
       write_row(product.data, prepared.tensors.outs[target_index], unit.image, z, y, target.w, prepared.shape.out, channels);
     }

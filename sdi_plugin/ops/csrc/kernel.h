@@ -9,6 +9,8 @@ namespace SDI_ISA {
 
 #include "maps.h"
 
+#include "winograd.h"
+
 #include "weights.h"
 
 #include "taps.h"

@@ -69,21 +69,29 @@ SDI_NOINLINE void product_tile(T *out, int64_t out_pitch, bool add, const T *sta
                                int64_t a_offset, int64_t a_pitch, const T *panel) {
   constexpr int64_t lanes = Lanes<T>::count;
   typename Lanes<T>::Vector sum[M][N];
-  for (int m = 0; m < M; m++)
-    for (int n = 0; n < N; n++)
-      sum[m][n] = add ? load(out + m * out_pitch + n * lanes) : start ? load(start + n * lanes) : typename Lanes<T>::Vector{};
+  const T *first = add ? out : start;
+  const int64_t first_pitch = add ? out_pitch : 0;
+  if (first) {
+    SDI_UNROLL for (int m = 0; m < M; m++)
+      SDI_UNROLL for (int n = 0; n < N; n++)
+        sum[m][n] = load(first + m * first_pitch + n * lanes);
+  } else {
+    SDI_UNROLL for (int m = 0; m < M; m++)
+      SDI_UNROLL for (int n = 0; n < N; n++)
+        sum[m][n] = typename Lanes<T>::Vector{};
+  }
   for (int64_t i = 0; i < stretches.count; i++) {
     const T *a = stretches.begin[i] + a_offset, *b = panel + stretches.at[i] * N * lanes;
     const T *row[M];
-    for (int m = 0; m < M; m++)
+    SDI_UNROLL for (int m = 0; m < M; m++)
       row[m] = a + m * a_pitch;
     for (int64_t k = 0; k < stretches.length; k++, b += N * lanes)
-      for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++)
+      SDI_UNROLL for (int m = 0; m < M; m++)
+        SDI_UNROLL for (int n = 0; n < N; n++)
           sum[m][n] += row[m][k] * load(b + n * lanes);
   }
-  for (int m = 0; m < M; m++)
-    for (int n = 0; n < N; n++)
+  SDI_UNROLL for (int m = 0; m < M; m++)
+    SDI_UNROLL for (int n = 0; n < N; n++)
       store(out + m * out_pitch + n * lanes, sum[m][n]);
 }
 
@@ -93,15 +101,15 @@ SDI_NOINLINE void transposed_tile(T *out, int64_t out_pitch, const T *a, int64_t
                                   int64_t inner) {
   constexpr int64_t lanes = Lanes<T>::count;
   typename Lanes<T>::Vector sum[M][N];
-  for (int m = 0; m < M; m++)
-    for (int n = 0; n < N; n++)
+  SDI_UNROLL for (int m = 0; m < M; m++)
+    SDI_UNROLL for (int n = 0; n < N; n++)
       sum[m][n] = load(out + m * out_pitch + n * lanes);
   for (int64_t k = 0; k < inner; k++, a += a_pitch, b += b_pitch)
-    for (int m = 0; m < M; m++)
-      for (int n = 0; n < N; n++)
+    SDI_UNROLL for (int m = 0; m < M; m++)
+      SDI_UNROLL for (int n = 0; n < N; n++)
         sum[m][n] += a[m] * load(b + n * lanes);
-  for (int m = 0; m < M; m++)
-    for (int n = 0; n < N; n++)
+  SDI_UNROLL for (int m = 0; m < M; m++)
+    SDI_UNROLL for (int n = 0; n < N; n++)
       store(out + m * out_pitch + n * lanes, sum[m][n]);
 }
 

@@ -9,6 +9,7 @@ template <typename T> struct Shape {
       : in(stage.in_channels), out(stage.out_channels), in_padded(padded<T>(in)), out_padded(padded<T>(out)),
         depth_taps(stage.depth_taps) {}
   int64_t weight_size() const { return depth_taps * 9 * in_padded * out_padded; }
+  int64_t packed_size() const { return depth_taps * kPoints * in_padded * out_padded; } // with room for Winograd's
 
   // use(channel out, channel in, depth tap, row tap, column tap, index in the caller's tensor)
   template <typename F> SDI_INLINE void each_weight(F use) const {
@@ -26,6 +27,7 @@ template <typename T> struct PackedTerm {
   const Term *term;
   Grid<T> grid; // of its map
   const T *bias;
+  bool winograd; // then the dense panels are the transformed weights of point 0, and the others follow
   Panels<T> dense, dense_back;
   Panels<T> mixing[3], mixing_back[3]; // for each row tap
 };
@@ -49,6 +51,13 @@ template <typename T> Panels<T> pack_dense_back(T *to, const T *weight, const Sh
     to[Panels<T>::index(inner, columns, flipped * s.out_padded + o, i)] = weight[from];
   });
   return {to, inner, columns};
+}
+
+// Replace a packed convolution by Winograd's weights, in the same place.
+template <typename T> void use_winograd(Panels<T> &dense, T *place, const Shape<T> &s) {
+  Buffer<T> taps(s.weight_size());
+  std::copy(place, place + s.weight_size(), taps.data);
+  transform_weights(place, Panels<T>{taps.data, dense.inner, dense.columns}, s.depth_taps);
 }
 
 // The taps' channel mixings, for each row tap: (depth tap, channel in) to (column tap, channel out).
