@@ -40,10 +40,13 @@ def both(xs, weights, biases, level):
 CASES = {
     "paper": ((44, 44), 4, 32),
     "odd": ((13, 9), 4, 5),
+    "odd-large": ((37, 29), 4, 20),
+    "flat": ((2, 131), 2, 8),
     "one-pixel": ((1, 1), 3, 3),
     "one-column": ((17, 1), 4, 20),
     "one-level": ((8, 8), 1, 16),
     "3d": ((12, 10, 9), 3, 18),
+    "3d-odd": ((9, 11, 7), 3, 7),
     "3d-many-planes": ((21, 4, 5), 3, 4),
     "3d-one-pixel-axes": ((1, 6, 1), 2, 16),
 }
