@@ -105,7 +105,8 @@ def _text(found: dict[str, Any]) -> str:
         lines += [f"  {device['device']:28} {device['name']}, {size}"]
     lines += ["op backends"]
     for name, backend in found["backends"].items():
-        lines += [f"  {name:28} {'on' if backend['available'] else 'off: ' + backend['reason']}"]
+        state = f"on {backend.get('isa', '')}".rstrip() if backend["available"] else f"off: {backend['reason']}"
+        lines += [f"  {name:28} {state}"]
     lines += ["frameworks"]
     for name, framework in found["frameworks"].items():
         state = "supported: import " + framework["adapter"] if framework["supported"] else framework["reason"]

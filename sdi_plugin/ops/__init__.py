@@ -18,9 +18,15 @@ def backends() -> dict[str, dict[str, bool | str]]:
 
     Returns:
         For "reference", "cpu" and "triton": `available`, and the `reason` when it is not (else an empty string).
+        For "cpu" also the `isa`, the instruction set in use: "avx512", "avx2" or "baseline".
     """
     reasons = {"reference": "", "cpu": library.cpu_reason(), "triton": "not part of this release"}
-    return {name: {"available": not reason, "reason": reason} for name, reason in reasons.items()}
+    found: dict[str, dict[str, bool | str]] = {
+        name: {"available": not reason, "reason": reason} for name, reason in reasons.items()
+    }
+    if found["cpu"]["available"]:
+        found["cpu"]["isa"] = library.cpu.isa()
+    return found
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

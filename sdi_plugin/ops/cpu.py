@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sdi_plugin.ops import plan
 
-_ABI = 2  # of the structures below; the same number stands in csrc/stage.h
+_ABI = 3  # of the structures below; the same number stands in csrc/stage.h
 # Multiply-adds of the interpolation stream through memory: each costs about as much as four of a matrix product.
 _STREAM_COST = 4
 # What one thread does at a time, at least: rows of an image, planes of a volume.
@@ -74,7 +74,10 @@ class _Map(ctypes.Structure):
 
 
 class _Term(ctypes.Structure):
-    _fields_ = (("map", ctypes.c_int64), ("by_taps", ctypes.c_int64), ("z", _Axis), ("y", _Axis), ("x", _Axis))
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("map", "by_taps")),
+        *((name, _Axis) for name in ("z", "y", "x", "x_back")),
+    )
 
 
 class _Unit(ctypes.Structure):
@@ -231,7 +234,10 @@ def _plan(
         for level in range(len(sizes)):
             index = pyramid.pooled(level, plan.pooled_size(sizes[level], size))
             by_taps = is_by_taps(pyramid.maps[index].size, size, in_channels)
-            interpolation = axes(pyramid.maps[index].size, size) if by_taps else [_Axis()] * 3
+            interpolation = [_Axis()] * 4
+            if by_taps:
+                source = pyramid.maps[index].size
+                interpolation = [*axes(source, size), axes(source, size, transposed=True)[2]]
             terms.append(_Term(index if by_taps else pyramid.interpolated(index, size), by_taps, *interpolation))
         units = [_Unit(*unit) for unit in _units(batch, _3d(size), depth_taps)]
         pointers = array(_Term, terms), array(_Unit, units)

@@ -1,5 +1,6 @@
 """The fused op on CPUs: against the reference, and all that torch asks of an op."""
 
+import math
 import os
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def total_error(tensors, exact):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize(("size", "levels", "channels"), CASES.values(), ids=CASES.keys())
 def test_error_is_at_most_twice_that_of_eager_torch(size, levels, channels, dtype):
-    case = make_case(size, levels, dtype, channels, batch=8)
+    case = make_case(size, levels, dtype, channels, batch=8 if math.prod(size) > 1 else 200)  # luck evens out
     results = [
         [run(f, case, level, d) for level in range(levels)]
         for f, d in ((eager, torch.float64), (both, dtype), (eager, dtype))

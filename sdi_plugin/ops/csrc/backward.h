@@ -97,7 +97,9 @@ private:
   void unit(int64_t t, const Unit &unit, int64_t unit_index) {
     const int64_t w = stage.targets[t].w, channels = shape.out_padded, size = w * channels, levels = stage.levels;
     UnitTerms<T> terms(prepared, t, unit, sums.taps.data + unit_index * levels);
-    Buffer<T> gradients(levels * size), result(size);
+    const int64_t pitch = size + 2 * channels; // a pixel of zeros at both ends
+    Buffer<T> gradients(levels * pitch), result(size);
+    gradients.zero();
     Buffer<const T *> values(levels);
     for (int64_t z = unit.z_begin; z < unit.z_end; z++) {
       terms.start(z);
@@ -105,9 +107,9 @@ private:
         for (int64_t l = 0; l < levels; l++)
           values.data[l] = terms.row(l, z, y);
         read_row(result.data, tensors.outs[t], unit.image, z, y, w, shape.out, channels);
-        split(gradients.data, values.data, result.data, size);
+        split(gradients.data + channels, pitch, values.data, result.data, size);
         for (int64_t l = 0; l < levels; l++) {
-          const T *gradient = gradients.data + l * size;
+          const T *gradient = gradients.data + channels + l * pitch;
           add_row_sums(sums.biases.data[unit_index * levels + l], gradient, w);
           if (terms.by_taps(l))
             terms.window(l).scatter(y, gradient);
@@ -123,16 +125,16 @@ private:
   }
 
   // The gradient of a term is the result's times the product of the others: those before it times those after it.
-  void split(T *gradients, const T *const *values, const T *result, int64_t size) const {
+  void split(T *gradients, int64_t pitch, const T *const *values, const T *result, int64_t size) const {
     for (int64_t i = 0; i < size; i += Lanes<T>::count) {
       auto before = load(result + i);
       for (int64_t l = 0; l < stage.levels; l++) {
-        store(gradients + l * size + i, before);
+        store(gradients + l * pitch + i, before);
         before *= load(values[l] + i);
       }
       auto after = load(values[stage.levels - 1] + i);
       for (int64_t l = stage.levels - 2; l >= 0; l--) {
-        T *p = gradients + l * size + i;
+        T *p = gradients + l * pitch + i;
         store(p, load(p) * after);
         after *= load(values[l] + i);
       }

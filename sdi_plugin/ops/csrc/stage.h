@@ -12,7 +12,7 @@
 
 namespace sdi {
 
-constexpr int64_t kAbi = 2;
+constexpr int64_t kAbi = 3;
 
 // A sparse matrix along one axis: row i is weights[i * width + k] at first[i] + k, for k < count[i].
 struct Axis {
@@ -34,6 +34,7 @@ struct Term {
   int64_t map;
   int64_t by_taps;
   Axis z, y, x; // by taps: linear interpolation to the target's size, one or two weights a row
+  Axis x_back;  // the transpose of x
 };
 
 // What one thread does at a time; the split is by shape alone, so that sums have one order for any number of threads.

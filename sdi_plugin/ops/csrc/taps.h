@@ -88,20 +88,26 @@ public:
     }
   }
 
-  // Backward: the gradient (W, C) of the term in row y, which `gather` was called for last.
+  // Backward: the gradient (W, C) of the term in row y, which `row` was called for last; a pixel of zeros lies at both its ends.
   SDI_NOINLINE void scatter(int64_t y, const T *gradient) {
     const int64_t channels = out / 3;
-    std::fill(sums.data, sums.data + (w + 1) * out, T(0));
-    for (int64_t x = 0; x < target.w; x++)
+    const Axis &back = tap.term->x_back;
+    for (int64_t x = 0; x < w; x++) {
+      const T *weights = static_cast<const T *>(back.weights) + x * back.width;
       for (int64_t i = 0; i < channels; i += Lanes<T>::count) {
-        const auto g = load(gradient + x * channels + i);
-        for (int64_t tap_column = 0; tap_column < 3; tap_column++) {
-          const Column &column = columns.data[x * 3 + tap_column];
-          T *s = sums.data + column.low + i;
-          store(s, load(s) + column.weight[0] * g);
-          store(s + out, load(s + out) + column.weight[1] * g);
+        typename Lanes<T>::Vector left{}, middle{}, right{};
+        const T *from = gradient + back.first[x] * channels + i;
+        for (int64_t k = 0; k < back.count[x]; k++, from += channels) {
+          left += weights[k] * load(from + channels); // a tap at column p reads p - 1, so that p + 1 reads p
+          middle += weights[k] * load(from);
+          right += weights[k] * load(from - channels);
         }
+        T *to = sums.data + x * out + i;
+        store(to, left);
+        store(to + channels, middle);
+        store(to + 2 * channels, right);
       }
+    }
     for (int64_t tap_row = 0; tap_row < 3; tap_row++) {
       const Pair<T> pair(tap.term->y, y + tap_row - 1, target.h);
       for (int64_t k = 0; k < pair.count; k++) {

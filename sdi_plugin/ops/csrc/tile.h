@@ -103,14 +103,17 @@ SDI_NOINLINE void transposed_tile(T *out, int64_t out_pitch, const T *a, int64_t
   typename Lanes<T>::Vector sum[M][N];
   SDI_UNROLL for (int m = 0; m < M; m++)
     SDI_UNROLL for (int n = 0; n < N; n++)
-      sum[m][n] = load(out + m * out_pitch + n * lanes);
+      sum[m][n] = typename Lanes<T>::Vector{};
   for (int64_t k = 0; k < inner; k++, a += a_pitch, b += b_pitch)
     SDI_UNROLL for (int m = 0; m < M; m++)
       SDI_UNROLL for (int n = 0; n < N; n++)
         sum[m][n] += a[m] * load(b + n * lanes);
+  // Short sums of long ones: less is rounded than in one long sum.
   SDI_UNROLL for (int m = 0; m < M; m++)
-    SDI_UNROLL for (int n = 0; n < N; n++)
-      store(out + m * out_pitch + n * lanes, sum[m][n]);
+    SDI_UNROLL for (int n = 0; n < N; n++) {
+      T *p = out + m * out_pitch + n * lanes;
+      store(p, load(p) + sum[m][n]);
+    }
 }
 
 // use(M as a constant) for an M of rows from 1 to kRows.
