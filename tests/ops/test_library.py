@@ -81,6 +81,7 @@ mixed = st.one_of(
 @given(sizes=mixed, channels=st.tuples(st.integers(1, 34), st.integers(1, 34)), level=st.integers(0, 3))
 def test_any_sizes_axis_by_axis_and_any_channels_follow_the_reference(sizes, channels, level):
     """Levels that are finer in one axis and coarser in another; C_in and C_out that differ."""
+    torch.manual_seed(0)  # the same numbers whenever an example is tried again
     level %= len(sizes)
     inputs, outputs = channels
     dim = len(sizes[0])

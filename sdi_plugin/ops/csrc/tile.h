@@ -62,37 +62,50 @@ template <typename T> struct Stretches {
 // Times two vectors of columns: 24 accumulators for the 32 registers of AVX-512, 12 for 16 registers.
 constexpr int64_t kRows = SDI_VECTOR_BYTES == 64 ? 12 : 6;
 
+constexpr int largest_power_of_2(int below) { return below >= 4 ? 4 : below >= 2 ? 2 : 1; }
+
 // A tile of M rows and N vectors of columns: out = start + sum of the stretches (rows of A at a_pitch) times the panel.
 // start: out itself if `add`, else a row, or zero if that is null. Never inlined: it needs all registers.
+// A stretch is summed apart, and in as many parts as there are registers for: short sums round less, and do not wait.
 template <typename T, int M, int N>
 SDI_NOINLINE void product_tile(T *out, int64_t out_pitch, bool add, const T *start, const Stretches<T> &stretches,
                                int64_t a_offset, int64_t a_pitch, const T *panel) {
+  using Vector = typename Lanes<T>::Vector;
   constexpr int64_t lanes = Lanes<T>::count;
-  typename Lanes<T>::Vector sum[M][N];
+  constexpr int parts = std::min<int>(lanes, largest_power_of_2(2 * kRows / (M * N)));
   const T *first = add ? out : start;
-  const int64_t first_pitch = add ? out_pitch : 0;
-  if (first) {
-    SDI_UNROLL for (int m = 0; m < M; m++)
-      SDI_UNROLL for (int n = 0; n < N; n++)
-        sum[m][n] = load(first + m * first_pitch + n * lanes);
-  } else {
-    SDI_UNROLL for (int m = 0; m < M; m++)
-      SDI_UNROLL for (int n = 0; n < N; n++)
-        sum[m][n] = typename Lanes<T>::Vector{};
-  }
-  for (int64_t i = 0; i < stretches.count; i++) {
-    const T *a = stretches.begin[i] + a_offset, *b = panel + stretches.at[i] * N * lanes;
-    const T *row[M];
-    SDI_UNROLL for (int m = 0; m < M; m++)
-      row[m] = a + m * a_pitch;
-    for (int64_t k = 0; k < stretches.length; k++, b += N * lanes)
+  int64_t first_pitch = add ? out_pitch : 0;
+  for (int64_t i = 0; i < stretches.count || i == 0; i++) {
+    Vector sum[parts][M][N];
+    SDI_UNROLL for (int p = 0; p < parts; p++)
       SDI_UNROLL for (int m = 0; m < M; m++)
         SDI_UNROLL for (int n = 0; n < N; n++)
-          sum[m][n] += row[m][k] * load(b + n * lanes);
+          sum[p][m][n] = Vector{};
+    if (i < stretches.count) {
+      const T *a = stretches.begin[i] + a_offset, *b = panel + stretches.at[i] * N * lanes;
+      const T *row[M];
+      SDI_UNROLL for (int m = 0; m < M; m++)
+        row[m] = a + m * a_pitch;
+      // Whole vectors of channels: the length is a multiple of the lanes, and so of the parts.
+      for (int64_t k = 0; k < stretches.length; k += parts)
+        SDI_UNROLL for (int p = 0; p < parts; p++, b += N * lanes)
+          SDI_UNROLL for (int m = 0; m < M; m++)
+            SDI_UNROLL for (int n = 0; n < N; n++)
+              sum[p][m][n] += row[m][k + p] * load(b + n * lanes);
+    }
+    SDI_UNROLL for (int step = 1; step < parts; step *= 2)
+      SDI_UNROLL for (int p = 0; p + step < parts; p += 2 * step)
+        SDI_UNROLL for (int m = 0; m < M; m++)
+          SDI_UNROLL for (int n = 0; n < N; n++)
+            sum[p][m][n] += sum[p + step][m][n];
+    SDI_UNROLL for (int m = 0; m < M; m++)
+      SDI_UNROLL for (int n = 0; n < N; n++) {
+        T *to = out + m * out_pitch + n * lanes;
+        store(to, first ? load(first + m * first_pitch + n * lanes) + sum[0][m][n] : sum[0][m][n]);
+      }
+    first = out;
+    first_pitch = out_pitch;
   }
-  SDI_UNROLL for (int m = 0; m < M; m++)
-    SDI_UNROLL for (int n = 0; n < N; n++)
-      store(out + m * out_pitch + n * lanes, sum[m][n]);
 }
 
 // A tile of A^T B, added to out: rows of A at a_pitch, of B at b_pitch.
