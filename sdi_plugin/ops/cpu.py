@@ -4,6 +4,7 @@ A plan is all that the kernel needs to know besides the tensors, made once for e
 """
 
 import ctypes
+import math
 import os
 import sysconfig
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from sdi_plugin.ops import plan
 _ABI = 3  # of the structures below; the same number stands in csrc/stage.h
 # Multiply-adds of the interpolation stream through memory: each costs about as much as four of a matrix product.
 _STREAM_COST = 4
+# F(2x2, 3x3) takes 16 of 36 products and its transforms; for maps from this size on (csrc/winograd.h).
+_WINOGRAD_COST, _WINOGRAD_PIXELS = 0.55, 256
 # What one thread does at a time, at least: rows of an image, planes of a volume.
 _UNIT_ROWS, _UNIT_PLANES = 22, 4
 # Every unit has gradients of all weights of its own. More than this many do not make a machine any busier.
@@ -112,8 +115,17 @@ class _Plan(NamedTuple):
 
 
 def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int) -> bool:
-    """`plan.is_by_taps` for this kernel."""
-    return plan.is_by_taps(source, target, channels, _STREAM_COST)
+    """The cost model: is a pooled level's term cheaper through the low resolution than by interpolating its map first?
+
+    In multiply-adds of a matrix product for an output element, for C channels and scales s of the axes. Directly: C for
+    each tap, or what Winograd leaves of them, and the map's interpolation. Through the low resolution: C / (s_x s_y)
+    for each tap, as the depth is interpolated before the product, and 6 + 18 / s_x for the taps' interpolation.
+    """
+    taps, scales = 3 ** len(target), [t / s for s, t in zip(source, target, strict=True)]
+    dense = _WINOGRAD_COST if min(target[-2:]) > 1 and math.prod(target) >= _WINOGRAD_PIXELS else 1
+    direct = taps * channels * dense + _STREAM_COST * 2 ** len(target)
+    by_taps = taps * channels / (scales[-1] * scales[-2]) + _STREAM_COST * (6 + 18 / scales[-1])
+    return math.prod(scales) > 1 and by_taps < direct
 
 
 def forward(

@@ -291,6 +291,8 @@ def test_the_cost_model_goes_through_the_low_resolution_where_that_is_cheaper():
     assert cpu.is_by_taps((16, 16, 16), (32, 32, 32), channels=32)
     assert not cpu.is_by_taps((88, 88), (88, 88), channels=32)
     assert not cpu.is_by_taps((87, 87), (88, 88), channels=32)
+    assert not cpu.is_by_taps((60, 60), (88, 88), channels=32)  # where Winograd's convolution costs less
+    assert cpu.is_by_taps((10, 10), (15, 15), channels=32)  # too small for Winograd
     assert not cpu.is_by_taps((44, 44), (88, 88), channels=1)
 
 
