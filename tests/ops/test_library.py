@@ -243,7 +243,8 @@ def test_vmap_over_maps_and_weights():
 
     result = torch.vmap(function)(*many[0], *many[1], *many[2])
     for i in range(3):
-        expected = fused(*[[t[i] for t in group] for group in many], 0)
+        xs, weights, biases = ([t[i] for t in group] for group in many)
+        expected = fused(xs, weights, biases, 0)
         assert torch.equal(result[i], expected)
 
 
