@@ -27,8 +27,8 @@ def worst_ratio(found: dict[str, dict[str, float]]) -> float:
 
 
 def _results(contender: Contender) -> dict[str, Tensor]:
-    outputs, cotangents = contender.call(), contender.cotangents()
-    gradients = torch.autograd.grad(outputs, contender.leaves, cotangents)
+    outputs = contender.call()
+    gradients = torch.autograd.grad(outputs, contender.leaves, contender.cotangents(outputs))
     groups: dict[str, list[Tensor]] = {"output": [y.detach() for y in outputs]}
     for kind, gradient in zip(contender.kinds, gradients, strict=True):
         groups.setdefault(kind, []).append(gradient)

@@ -41,17 +41,19 @@ class Contender:
         """Forward and backward; nothing is accumulated into the leaves."""
         return lambda: torch.autograd.grad(self.call(), self.leaves, cotangents)
 
-    def cotangents(self) -> list[Tensor]:
-        """The same values for every contender, laid out as its outputs: as a pointwise loss would hand them back."""
+    def cotangents(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients of its outputs: the same values for every contender, laid out as the outputs are.
+
+        A pointwise loss would hand them back so.
+        """
         generator = torch.Generator().manual_seed(1)
-        outputs = self.call()
         return [torch.empty_like(y).copy_(torch.randn(y.shape, generator=generator)) for y in outputs]
 
 
-def names(case: Case, *, compiled: bool = True) -> list[str]:
+def names(case: Case, *, compiled: bool = True, channels_last: bool = True) -> list[str]:
     """The contenders of a case, in the order of tables."""
     found = [EAGER]
-    if case.kind in ("stage", "level"):
+    if channels_last and case.kind in ("stage", "level"):
         found.append(CHANNELS_LAST)
     if compiled:
         found.append(COMPILE)

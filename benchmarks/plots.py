@@ -17,7 +17,7 @@ def write(result: Mapping[str, Any], folder: Path) -> list[tuple[str, Path]]:
         (caption, file) of every plot written.
     """
     plots = []
-    by_size = _series(result, SIZES)
+    by_size = _series(result, (*SIZES, "2d-stage-352-b1"))
     if len(by_size) > 1:
         plots.append(("2-D stage, four levels, batch 1: against the image's size", by_size, "size", "scaling-size.png"))
     by_levels = _series(result, (*LEVELS, "2d-stage-512-b1"))
@@ -55,14 +55,14 @@ def _draw(caption: str, rows: Mapping[Case, Mapping[str, Mapping[str, Any]]], ax
         panel.set_title(title, fontsize=10)
         panel.set_xlabel({"size": "image, pixels", "levels": "levels"}[axis])
         panel.set_xticks(xs)
-        panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
-    if axis == "size":
-        for panel in panels:  # times grow with the square: both ends can be read on logarithmic axes alone
+        if axis == "size":  # all grow with the square: on linear axes only the last could be read
             panel.set_xscale("log", base=2)
             panel.set_yscale("log")
-            panel.set_xticks(xs, [str(x) for x in xs])
+            panel.set_xticks(xs, [str(x) for x in xs], fontsize=8)
             panel.minorticks_off()
+        else:
+            panel.set_ylim(bottom=0)
     panels[0].legend(frameon=False)
     figure.suptitle(caption, fontsize=11)
     file.parent.mkdir(parents=True, exist_ok=True)

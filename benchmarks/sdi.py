@@ -49,8 +49,10 @@ def _measure(arguments: argparse.Namespace) -> None:
     default = [most] if arguments.quick or device == "cuda" else sorted({1, most})
     settings = suite.Settings(
         threads=arguments.threads or default,
-        seconds=3.0 if arguments.quick else 5.0,
+        rounds=4 if arguments.quick else 5,
+        seconds=4.0 if arguments.quick else 5.0,
         compiled=not arguments.no_compile,
+        channels_last=not arguments.quick,
         peaks=(contenders.EAGER, contenders.OURS) if arguments.quick else contenders.ALL,
         device=device,
     )

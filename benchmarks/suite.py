@@ -26,7 +26,7 @@ class Settings:
     Args:
         threads: numbers of threads; the largest alone for cases beyond `cases.QUICK`.
         rounds, seconds: of every case and mode, see `measure.interleave`.
-        compiled: whether torch.compile competes.
+        compiled, channels_last: whether torch.compile competes, and eager PyTorch in the other layout.
         peaks: the contenders whose peak memory is measured, each in processes of its own.
     """
 
@@ -35,6 +35,7 @@ class Settings:
     rounds: int = 5
     seconds: float = 5.0
     compiled: bool = True
+    channels_last: bool = True
     peaks: Sequence[str] = (EAGER, OURS)
     device: str = "cpu"
 
@@ -68,7 +69,7 @@ def run(names: Iterable[str], settings: Settings) -> dict[str, Any]:
 
 def _case(case: Case, settings: Settings, rates: dict[int, dict[str, float]]) -> list[dict[str, Any]]:
     compiled = settings.compiled and case.name not in cases.SCALING
-    names = contenders.names(case, compiled=compiled)
+    names = contenders.names(case, compiled=compiled, channels_last=settings.channels_last)
     rows, saved = [], {}
     for threads in settings.threads if case.name in cases.QUICK else [max(settings.threads)]:
         torch.set_num_threads(threads)
@@ -96,7 +97,7 @@ def _case(case: Case, settings: Settings, rates: dict[int, dict[str, float]]) ->
 def _functions(built: Sequence[Contender], training: bool, device: str) -> dict[str, Callable[[], Any]]:
     functions: dict[str, Callable[[], Any]] = {}
     for contender in built:
-        function = contender.backward_of(contender.cotangents()) if training else contender.forward
+        function = contender.backward_of(contender.cotangents(contender.call())) if training else contender.forward
         functions[contender.name] = function
         if device == "cuda" and contender.name in (EAGER, OURS):
             functions[f"{contender.name}-cudagraph"] = cuda_graph(function)
