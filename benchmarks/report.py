@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import goals
-from benchmarks.contenders import COMPILE, EAGER, OURS
+from benchmarks.contenders import EAGER, OURS
 
 
 def goals_table(result: Mapping[str, Any]) -> str:
@@ -65,12 +65,12 @@ def floors_table(result: Mapping[str, Any]) -> str:
 
 
 def losses(result: Mapping[str, Any]) -> str:
-    """The cases in which eager or torch.compile is faster than ours, in one sentence."""
+    """The cases in which another contender is faster than ours, in one sentence."""
     lost = [
-        f"{row['name']} {row['mode']} on {row['threads']} (against {name}: {row[key]:.2f}x)"
+        f"{row['name']} {row['mode']} on {row['threads']} threads (against {name}: {ratio:.2f}x)"
         for row in result["cases"]
-        for name, key in ((EAGER, "ratio_vs_eager"), (COMPILE, "ratio_vs_compile"))
-        if row[key] is not None and row[key] < 1
+        for name, timing in row["ms"].items()
+        if not name.startswith(OURS) and (ratio := timing["median"] / row["ms"][OURS]["median"]) < 1
     ]
     return f"Ours is slower in: {'; '.join(lost)}." if lost else "Ours is slower in none of the cases."
 
@@ -86,8 +86,11 @@ def page(result: Mapping[str, Any], images: Sequence[tuple[str, str]]) -> str:
     return f"""# Benchmarks
 
 Written by `{result["command"]}` at commit {result["commit"]}; do not edit. What is measured and how:
-[benchmarks/README.md](../benchmarks/README.md). {", ".join([*machine["gpus"], machine["cpu"]])}, {machine["cores"]}
-cores ({", ".join(machine["flags"])}), load {machine["load_before"]} before; {_versions(versions)}.
+[benchmarks/README.md](../benchmarks/README.md).
+
+- Machine: {", ".join([*machine["gpus"], machine["cpu"]])}, {machine["cores"]} cores ({", ".join(machine["flags"])});
+  load {machine["load_before"]} before the run.
+- Versions: {_versions(versions)}.
 
 A time is the median of rounds in which the contenders take turns, with the quartiles in parentheses. A ratio is one of
 medians: above 1 ours is faster. Forward runs under `no_grad`; forward + backward computes the gradient of every input

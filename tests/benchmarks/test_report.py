@@ -39,7 +39,7 @@ def test_the_page_shows_every_case_and_names_what_is_lost():
     page = report.page(made(eager=1.0, ours=2.0), [("a plot", "images/plot.png")])
     for name in ("2d-stage-352-b1", *cases.SCALING):
         assert page.count(f"| {name} ") >= 3
-    assert "2d-stage-352-b1 forward on 2 (against eager: 0.50x)" in page
+    assert "2d-stage-352-b1 forward on 2 threads (against eager: 0.50x)" in page
     assert "![a plot](images/plot.png)" in page
     assert "slower in none of the cases" in report.page(made(), [])
 
