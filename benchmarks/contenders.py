@@ -14,12 +14,10 @@ from sdi_plugin import SDISkip, UNetV2, ops
 
 EAGER, CHANNELS_LAST, COMPILE, OURS, OURS_COMPILE = "eager", "eager-channels-last", "compile", "ours", "ours-compile"
 ALL = (EAGER, CHANNELS_LAST, COMPILE, OURS, OURS_COMPILE)
-# On CPUs max-autotune has nothing to choose from here: inductor's convolution templates are Triton's, so that a 3x3
-# convolution is oneDNN's in any mode.
 COMPILE_MODE = {"cpu": None, "cuda": "max-autotune"}
 COMPILE_NOTE = (
     "On CPUs torch.compile runs in its default mode: max-autotune chooses between templates, and inductor has none for "
-    "3x3 convolutions on CPUs, which are oneDNN's in any mode."
+    "3x3 convolutions on CPUs, which are oneDNN's in any mode, and for matrix products only with frozen weights."
 )
 
 
