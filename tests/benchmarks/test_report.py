@@ -1,8 +1,11 @@
 """Tables, the page and the plots, from a result made by hand."""
 
+import json
+import re
+
 import pytest
 
-from benchmarks import cases, plots, report, suite
+from benchmarks import cases, environment, plots, report, sdi, suite
 from benchmarks.cases import Case
 from benchmarks.measure import Timing
 
@@ -48,6 +51,17 @@ def test_both_scaling_plots_are_drawn(tmp_path):
     written = plots.write(made(), tmp_path)
     assert [file.name for _, file in written] == ["scaling-size.png", "scaling-levels.png"]
     assert all(file.stat().st_size > 5000 for _, file in written)
+
+
+def test_rendering_a_stored_result_writes_the_page_and_the_plots_that_it_shows(tmp_path, monkeypatch):
+    monkeypatch.setattr(sdi, "_DOCS", tmp_path / "docs")
+    monkeypatch.setattr(environment, "restart_with_settings", lambda: None)
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps(made()))
+    assert sdi.main(["--render", str(file)]) == 0
+    shown = re.findall(r"!\[.+\]\((.+)\)", (tmp_path / "docs" / "benchmarks.md").read_text())
+    assert len(shown) == 2
+    assert all((tmp_path / "docs" / name).exists() for name in shown)
 
 
 def test_a_result_without_the_series_draws_nothing(tmp_path):
