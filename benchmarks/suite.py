@@ -26,7 +26,8 @@ class Settings:
     Args:
         threads: numbers of threads; the largest alone for cases beyond `cases.QUICK`.
         rounds, seconds: of every case and mode, see `measure.interleave`.
-        compiled, channels_last: whether torch.compile competes, and eager PyTorch in the other layout.
+        compiled: the modes in which torch.compile competes; compiling takes most of the time.
+        channels_last: whether eager PyTorch competes in the other layout.
         peaks: the contenders whose peak memory is measured, each in processes of its own.
     """
 
@@ -34,7 +35,7 @@ class Settings:
     modes: Sequence[str] = MODES
     rounds: int = 5
     seconds: float = 5.0
-    compiled: bool = True
+    compiled: Sequence[str] = MODES
     channels_last: bool = True
     peaks: Sequence[str] = (EAGER, OURS)
     device: str = "cpu"
@@ -68,14 +69,13 @@ def run(names: Iterable[str], settings: Settings) -> dict[str, Any]:
 
 
 def _case(case: Case, settings: Settings, rates: dict[int, dict[str, float]]) -> list[dict[str, Any]]:
-    compiled = settings.compiled and case.name not in cases.SCALING
-    names = contenders.names(case, compiled=compiled, channels_last=settings.channels_last)
     rows, saved = [], {}
     for threads in settings.threads if case.name in cases.QUICK else [max(settings.threads)]:
         torch.set_num_threads(threads)
         for mode in settings.modes:
             torch._dynamo.reset()  # nothing compiled for the case before is looked through
             training = mode != "forward"
+            names = _names(case, mode in settings.compiled, settings)
             built = [contenders.build(case, name, training=training, device=settings.device) for name in names]
             times, rounds = interleave(
                 _functions(built, training, settings.device),
@@ -88,10 +88,15 @@ def _case(case: Case, settings: Settings, rates: dict[int, dict[str, float]]) ->
             row = entry(case, mode, threads, times)
             rows.append({**row, "rounds": rounds, "floor_ms": floors.compute_ms(case, mode, rates[threads])})
             _tell(row)
-    shared = bytes_of(saved, _peaks(case, names, settings))
+    shared = bytes_of(saved, _peaks(case, settings))
     found = None if case.kind == "network" else accuracy.errors(case, settings.device)
     shared |= {"error": found, "error_ratio": None if found is None else accuracy.worst_ratio(found)}
     return [{**row, **shared} for row in rows]
+
+
+def _names(case: Case, compiled: bool, settings: Settings) -> list[str]:
+    compiled = compiled and case.name not in cases.SCALING
+    return contenders.names(case, compiled=compiled, channels_last=settings.channels_last)
 
 
 def _functions(built: Sequence[Contender], training: bool, device: str) -> dict[str, Callable[[], Any]]:
@@ -104,10 +109,10 @@ def _functions(built: Sequence[Contender], training: bool, device: str) -> dict[
     return functions
 
 
-def _peaks(case: Case, names: Sequence[str], settings: Settings) -> dict[str, int]:
+def _peaks(case: Case, settings: Settings) -> dict[str, int]:
     if case.kind not in ("stage", "network") or case.name in cases.SCALING:
         return {}
-    chosen = [name for name in names if name in settings.peaks]
+    chosen = [name for name in _names(case, bool(settings.compiled), settings) if name in settings.peaks]
     peaks = {name: peak_bytes(case.name, name, device=settings.device) for name in chosen}
     return {name: peak for name, peak in peaks.items() if peak is not None}
 

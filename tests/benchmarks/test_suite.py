@@ -11,7 +11,7 @@ from benchmarks.cases import Case
 from benchmarks.environment import ROOT
 from benchmarks.measure import Timing
 
-SETTINGS = suite.Settings(threads=[1, 2], rounds=2, seconds=0.0, compiled=False, peaks=())
+SETTINGS = suite.Settings(threads=[1, 2], rounds=2, seconds=0.0, compiled=(), peaks=())
 
 
 @pytest.fixture(scope="module")
