@@ -1,5 +1,6 @@
 # demo: train U-Net v2 and write runs/demo/report.html.  test: the tests.  lint: format, style, types, imports.
-# wheel: build it into dist/.  clean: remove what these made.  Each sets up .venv itself, once.
+# wheel: build it into dist/.  bench: measure SDI against eager PyTorch and torch.compile (BENCH=--quick: the goals alone).
+# clean: remove what these made.  Each sets up .venv itself, once.
 
 SHELL := /bin/bash
 # The first Python of a supported version that can make an environment; PYTHON=... chooses another.
@@ -10,7 +11,7 @@ BIN := .venv/bin
 # Training on a CPU frees and takes large tensors all the time: have glibc keep them (up to 7x faster).
 MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 
-.PHONY: demo test slow lint wheel clean
+.PHONY: demo test slow lint wheel bench clean
 
 demo: .venv/.demo
 	$(BIN)/sdi-plugin demo --out runs/demo --resume
@@ -31,6 +32,9 @@ lint: .venv/.test
 wheel: .venv/.test
 	rm -rf dist build && $(BIN)/python -m build --wheel
 
+bench: .venv/.bench
+	$(MALLOC) $(BIN)/python -m benchmarks.sdi $(BENCH)
+
 clean:
 	rm -rf .venv build dist runs *.egg-info sdi_plugin/ops/*.so
 
@@ -39,6 +43,6 @@ clean:
 	@test -n "$(PYTHON)" || { echo "make: expected Python 3.10 to 3.13 with venv, found none. Install one, or pass PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/.demo .venv/.test: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/csrc/*) | .venv/bin/python
+.venv/.demo .venv/.test .venv/.bench: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/csrc/*) | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$*]'
 	touch $@

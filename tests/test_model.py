@@ -8,7 +8,7 @@ from timm.layers.drop import DropPath
 from torch import nn
 
 import sdi_plugin
-from memory import saved_bytes
+from benchmarks.memory import saved_bytes
 from sdi_plugin import UNetV2
 
 

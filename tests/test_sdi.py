@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory import saved_bytes
+from benchmarks.memory import saved_bytes
 from sdi_plugin import SDI, SDISkip, ops
 from sdi_plugin.sdi import fuse
 

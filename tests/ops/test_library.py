@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_reference import eager, make_case, run
 from torch.utils.flop_counter import FlopCounterMode
 
-from memory import saved_bytes
+from benchmarks.memory import saved_bytes
 from sdi_plugin import SDISkip, ops
 from sdi_plugin.ops import (
     cpu,

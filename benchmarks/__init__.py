@@ -1,0 +1,1 @@
+"""Benchmarks of sdi_plugin: run from a checkout, not part of the wheel. README.md states the contract."""

@@ -1,0 +1,35 @@
+"""How far a contender's outputs and gradients are from float64."""
+
+import torch
+from torch import Tensor
+
+from benchmarks.cases import Case
+from benchmarks.contenders import EAGER, OURS, Contender, build
+
+
+def errors(case: Case, device: str = "cpu") -> dict[str, dict[str, float]]:
+    """Errors of eager and ours against eager in float64, relative, over all tensors of a kind together.
+
+    Returns:
+        For "output" and each kind of gradient: {contender: |result - exact| / |exact|}, Euclidean norms.
+    """
+    exact = _results(build(case, EAGER, dtype=torch.float64, device=device))
+    found: dict[str, dict[str, float]] = {kind: {} for kind in exact}
+    for name in (EAGER, OURS):
+        for kind, result in _results(build(case, name, device=device)).items():
+            found[kind][name] = float((result - exact[kind]).norm() / exact[kind].norm())
+    return found
+
+
+def worst_ratio(found: dict[str, dict[str, float]]) -> float:
+    """Ours over eager, of the kind where it is largest."""
+    return max(error[OURS] / error[EAGER] for error in found.values())
+
+
+def _results(contender: Contender) -> dict[str, Tensor]:
+    outputs = contender.call()
+    gradients = torch.autograd.grad(outputs, contender.leaves, contender.cotangents(outputs))
+    groups: dict[str, list[Tensor]] = {"output": [y.detach() for y in outputs]}
+    for kind, gradient in zip(contender.kinds, gradients, strict=True):
+        groups.setdefault(kind, []).append(gradient)
+    return {kind: torch.cat([t.double().flatten() for t in tensors]) for kind, tensors in groups.items()}

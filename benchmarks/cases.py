@@ -1,0 +1,147 @@
+"""The cases by name, and their inputs: contiguous (B, C, *S) leaf tensors of one seed, alike for every contender."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CHANNELS = 32  # of the paper's decoder
+WIDTHS = (64, 128, 320, 512)  # of PVTv2-B2's levels, which the attention reads
+ENCODER = "pvt_v2_b2"
+
+# What the goals are about; measured at every number of threads.
+QUICK = ("2d-stage-352-b1", "2d-stage-352-b4", "3d-stage-64-l5")
+SIZES = tuple(f"2d-stage-{size}-b1" for size in (128, 256, 512, 768, 1024))
+LEVELS = tuple(f"2d-stage-512-l{levels}-b1" for levels in (2, 3, 5, 6))
+# For the scaling plots; the other members of the two series are among the cases above them.
+SCALING = (*SIZES, *LEVELS)
+FULL = (
+    *QUICK,
+    "3d-stage-96-l6",
+    *(f"2d-level{level}-352-b1" for level in range(1, 5)),
+    *(f"3d-level{level}-64-l5" for level in range(1, 6)),
+    "2d-attention-352-b1",
+    "2d-network-256-b1",
+    "2d-network-352-b1",
+    "2d-stage-352-b1-bf16",
+    *SCALING,
+)
+
+_NAME = re.compile(
+    r"(?P<dim>[23])d-(?P<kind>stage|level(?P<level>\d+)|attention|network)-(?P<size>\d+)"
+    r"(-l(?P<levels>\d+))?(-b(?P<batch>\d+))?(-(?P<dtype>bf16))?"
+)
+_EXPECTED = (
+    "2d-stage-SIZE, 3d-stage-SIZE, 2d-levelN-SIZE, 3d-levelN-SIZE (level 1 the finest), 2d-attention-SIZE or "
+    "2d-network-SIZE, then any of -lLEVELS, -bBATCH, -bf16; for example 2d-stage-352-b1 or 3d-stage-64-l5"
+)
+
+
+class Inputs(NamedTuple):
+    """xs: L maps (B, C, *S_j), fine to coarse; weights, biases: a 3x3 (3x3x3) convolution per target and level."""
+
+    xs: list[Tensor]
+    weights: list[Tensor]
+    biases: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One workload.
+
+    `size` is that of a square image in 2-D, whose finest map is a quarter of it, and of the finest map in 3-D.
+    """
+
+    name: str
+    dim: int
+    kind: str  # stage: SDI at all levels; level: at one; attention: attention and reduction; network: UNetV2
+    size: int
+    levels: int
+    batch: int
+    dtype: torch.dtype
+    level: int  # the target of kind "level", 0 the finest
+
+    @classmethod
+    def parse(cls, name: str) -> "Case":
+        """The case of a name; a ValueError tells the names there are."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(f"benchmark: unknown case {name!r}. Expected {_EXPECTED}.")
+        dim, level = int(match["dim"]), int(match["level"] or 1)
+        case = cls(
+            name=name,
+            dim=dim,
+            kind="level" if match["level"] else match["kind"],
+            size=int(match["size"]),
+            levels=int(match["levels"] or (4 if dim == 2 else 5)),
+            batch=int(match["batch"] or 1),
+            dtype=torch.bfloat16 if match["dtype"] else torch.float32,
+            level=level - 1,
+        )
+        of_network = case.kind in ("attention", "network")
+        if (
+            min(case.size, case.levels, case.batch, level) < 1
+            or level > case.levels
+            or (of_network and (dim != 2 or case.levels != len(WIDTHS) or match["dtype"]))
+        ):
+            raise ValueError(f"benchmark: case {name!r} does not exist. Expected {_EXPECTED}.")
+        return case
+
+    @property
+    def sizes(self) -> list[tuple[int, ...]]:
+        """S_j of every level, fine to coarse."""
+        stride = 4 if self.dim == 2 else 1
+        return [(math.ceil(self.size / (stride << j)),) * self.dim for j in range(self.levels)]
+
+    @property
+    def targets(self) -> list[int]:
+        return [self.level] if self.kind == "level" else list(range(self.levels))
+
+    def inputs(self, dtype: torch.dtype, device: str) -> Inputs:
+        """Maps as batch norm leaves them, weights as torch initialises them; rounded to the case's dtype first."""
+        generator = torch.Generator().manual_seed(0)
+        scale = 1 / math.sqrt(CHANNELS * 3**self.dim)
+
+        def leaf(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator)
+
+        xs = [leaf(self.batch, CHANNELS, *size) for size in self.sizes]
+        number = len(self.targets) * self.levels
+        weights = [leaf(CHANNELS, CHANNELS, *[3] * self.dim) * scale for _ in range(number)]
+        biases = [leaf(CHANNELS) * scale for _ in range(number)]
+        return Inputs(*([self._leaf(t, dtype, device) for t in group] for group in (xs, weights, biases)))
+
+    def features(self, dtype: torch.dtype, device: str) -> list[Tensor]:
+        """An encoder's maps (B, WIDTHS[j], *S_j), fine to coarse."""
+        generator = torch.Generator().manual_seed(0)
+        maps = (
+            torch.randn(self.batch, width, *s, generator=generator) for width, s in zip(WIDTHS, self.sizes, strict=True)
+        )
+        return [self._leaf(x, dtype, device) for x in maps]
+
+    def image(self, device: str) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(self.batch, 3, self.size, self.size, generator=generator).to(device)
+
+    def _leaf(self, tensor: Tensor, dtype: torch.dtype, device: str) -> Tensor:
+        return tensor.to(self.dtype).to(device, dtype).requires_grad_()
+
+    def product_flops(self) -> int | None:
+        """FLOPs of the forward's channel mixings where each is done at the lower of the two resolutions.
+
+        2 B C^2 3^dim prod(min(S_source, S_target)), summed over targets and levels: what no way of computing the same
+        without Winograd's or Fourier's transforms can avoid. None where SDI is not alone.
+        """
+        if self.kind not in ("stage", "level"):
+            return None
+        return sum(
+            2 * self.batch * CHANNELS**2 * 3**self.dim * min(math.prod(source), math.prod(self.sizes[target]))
+            for target, source in self._pairs()
+        )
+
+    def _pairs(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        return ((target, source) for target in self.targets for source in self.sizes)

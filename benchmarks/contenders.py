@@ -1,0 +1,165 @@
+"""Who competes: eager PyTorch, the same channels last, torch.compile of it, sdi_plugin; on GPUs, as CUDA graphs too."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import eager
+from benchmarks.cases import CHANNELS, ENCODER, WIDTHS, Case, Inputs
+from sdi_plugin import SDISkip, UNetV2, ops
+
+EAGER, CHANNELS_LAST, COMPILE, OURS, OURS_COMPILE = "eager", "eager-channels-last", "compile", "ours", "ours-compile"
+ALL = (EAGER, CHANNELS_LAST, COMPILE, OURS, OURS_COMPILE)
+COMPILE_MODE = {"cpu": None, "cuda": "max-autotune"}
+COMPILE_NOTE = (
+    "On CPUs torch.compile runs in its default mode: max-autotune chooses between templates, and inductor has none for "
+    "3x3 convolutions on CPUs, which are oneDNN's in any mode, and for matrix products only with frozen weights."
+)
+
+
+@dataclass
+class Contender:
+    """A call without arguments that gives the outputs, and the leaves whose gradients a backward computes."""
+
+    name: str
+    call: Callable[[], list[Tensor]]
+    leaves: list[Tensor]
+    kinds: list[str]  # of the leaves: x, weight, bias or parameter
+
+    def forward(self) -> list[Tensor]:
+        """As in inference."""
+        with torch.no_grad():
+            return self.call()
+
+    def backward_of(self, cotangents: Sequence[Tensor]) -> Callable[[], tuple[Tensor, ...]]:
+        """Forward and backward; nothing is accumulated into the leaves."""
+        return lambda: torch.autograd.grad(self.call(), self.leaves, cotangents)
+
+    def cotangents(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients of its outputs: the same values for every contender, laid out as the outputs are.
+
+        A pointwise loss would hand them back so.
+        """
+        generator = torch.Generator().manual_seed(1)
+        return [torch.empty_like(y).copy_(torch.randn(y.shape, generator=generator)) for y in outputs]
+
+
+def names(case: Case, *, compiled: bool = True, channels_last: bool = True) -> list[str]:
+    """The contenders of a case, in the order of tables."""
+    found = [EAGER]
+    if channels_last and case.kind in ("stage", "level"):
+        found.append(CHANNELS_LAST)
+    if compiled:
+        found.append(COMPILE)
+    found.append(OURS)
+    # A compiled network gains from its encoder, whichever skip it holds.
+    return [*found, OURS_COMPILE] if compiled and case.kind == "network" else found
+
+
+def build(
+    case: Case, name: str, *, training: bool = True, dtype: torch.dtype | None = None, device: str = "cpu"
+) -> Contender:
+    """One contender of a case.
+
+    Args:
+        training: whether norms take the batch's statistics; of "network" and "attention" only.
+        dtype: of inputs and computation, the case's by default; the values are the case's in any.
+    """
+    dtype = dtype or case.dtype
+    if case.kind in ("stage", "level"):
+        return _sdi(case, name, case.inputs(dtype, device))
+    if case.kind == "attention":
+        return _attention(case, name, training, dtype, device)
+    return _network(case, name, training, device)
+
+
+def _compile(function: Callable[..., Any], device: str) -> Callable[..., Any]:
+    # Cases differ in sizes: with static shapes each gets its best code.
+    return torch.compile(function, dynamic=False, mode=COMPILE_MODE[device])
+
+
+def _marked(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
+    """max-autotune's CUDA graphs reuse their outputs' memory: say where a new iteration begins."""
+
+    def call() -> list[Tensor]:
+        torch.compiler.cudagraph_mark_step_begin()
+        return function()
+
+    return call
+
+
+def _sdi(case: Case, name: str, inputs: Inputs) -> Contender:
+    xs, weights, biases = inputs
+    targets, device = case.targets, xs[0].device.type
+    if name == CHANNELS_LAST:
+        layout = torch.channels_last if case.dim == 2 else torch.channels_last_3d
+        # The weights once, as a module's .to(memory_format=...) does; the maps in every call.
+        weights = [w.detach().to(memory_format=layout).requires_grad_() for w in weights]
+        calls = {name: lambda: eager.stage([x.contiguous(memory_format=layout) for x in xs], weights, biases, targets)}
+    elif name == COMPILE:
+        compiled = _compile(eager.stage, device)
+        calls = {name: _marked(lambda: compiled(xs, weights, biases, targets))}
+    else:
+        calls = {
+            EAGER: lambda: eager.stage(xs, weights, biases, targets),
+            OURS: lambda: _ours(xs, weights, biases, targets),
+        }
+    kinds = ["x"] * len(xs) + ["weight"] * len(weights) + ["bias"] * len(biases)
+    return Contender(name, calls[name], [*xs, *weights, *biases], kinds)
+
+
+def _ours(xs: list[Tensor], weights: list[Tensor], biases: list[Tensor], targets: list[int]) -> list[Tensor]:
+    together = getattr(ops, "resize_smooth_multiply_stage", None)
+    if together is not None:
+        return list(together(xs, weights, biases, targets))
+    levels, arranged = len(xs), ops.arrange(xs)
+    groups = [slice(number * levels, (number + 1) * levels) for number in range(len(targets))]
+    return [
+        ops.resize_smooth_multiply(arranged, weights[group], biases[group], target)
+        for group, target in zip(groups, targets, strict=True)
+    ]
+
+
+def _attention(case: Case, name: str, training: bool, dtype: torch.dtype, device: str) -> Contender:
+    torch.manual_seed(0)
+    skip = SDISkip(WIDTHS, CHANNELS).to(device, dtype).train(training)
+    features = case.features(dtype, device)
+    ours: Any = skip.reductions
+    plain: Any = eager.Skip(skip).reductions
+
+    def run(reductions: Any) -> list[Tensor]:
+        return [reduction(f) for reduction, f in zip(reductions, features, strict=True)]
+
+    function = {EAGER: lambda: run(plain), COMPILE: lambda: run(plain), OURS: lambda: run(ours)}[name]
+    call = _marked(_compile(function, device)) if name == COMPILE else function
+    parameters = list(ours.parameters())
+    kinds = ["x"] * len(features) + ["parameter"] * len(parameters)
+    return Contender(name, call, [*features, *parameters], kinds)
+
+
+def _network(case: Case, name: str, training: bool, device: str) -> Contender:
+    torch.manual_seed(0)
+    model = UNetV2(ENCODER, channels=CHANNELS, drop_path=0.0).train(training).to(device)
+    if name in (EAGER, COMPILE):
+        model = with_eager_skip(model)
+    image = case.image(device)
+    run = _compile(model, device) if name in (COMPILE, OURS_COMPILE) else model
+
+    def call() -> list[Tensor]:
+        return [run(image)]
+
+    leaves: list[Tensor] = list(model.parameters())
+    marked = _marked(call) if name in (COMPILE, OURS_COMPILE) else call
+    return Contender(name, marked, leaves, ["parameter"] * len(leaves))
+
+
+def with_eager_skip(model: UNetV2) -> UNetV2:
+    """A copy of the network whose skip connection is the paper's, in plain PyTorch, with equal weights."""
+    model = copy.deepcopy(model)
+    decoder = cast(Any, model.decoder)
+    decoder.skip = eager.Skip(cast(nn.Module, decoder.skip))
+    return model

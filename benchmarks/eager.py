@@ -1,0 +1,69 @@
+"""SDI and its attention as the paper's equations read in plain PyTorch, written without sdi_plugin.
+
+Peng et al. 2023, arXiv 2311.17791, eq. 1-5: contiguous maps, one operator after the other, the product begun with ones.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Adaptive average pooling where x is finer, linear with align_corners=True where it is coarser."""
+    flat = x.ndim == 4
+    if x.shape[-1] > size[-1]:
+        pool: Any = F.adaptive_avg_pool2d if flat else F.adaptive_avg_pool3d
+        return pool(x, tuple(size))
+    if x.shape[-1] < size[-1]:
+        return F.interpolate(x, size=tuple(size), mode="bilinear" if flat else "trilinear", align_corners=True)
+    return x
+
+
+def stage(
+    xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], targets: Sequence[int]
+) -> list[Tensor]:
+    """SDI at several levels; weights and biases of one target stand together."""
+    conv = F.conv2d if xs[0].ndim == 4 else F.conv3d
+    levels = len(xs)
+    outputs = []
+    for number, target in enumerate(targets):
+        y = torch.ones_like(xs[target])
+        for source, x in enumerate(xs):
+            own = number * levels + source
+            y = y * conv(resize(x, xs[target].shape[2:]), weights[own], biases[own], padding=1)
+        outputs.append(y)
+    return outputs
+
+
+class Reduction(nn.Module):
+    """Attention and reduction of one level, eq. 1-2, on the parameters of an `sdi_plugin` AttentiveReduction."""
+
+    def __init__(self, source: Any):
+        super().__init__()
+        self.source: Any = source
+
+    def forward(self, f: Tensor) -> Tensor:
+        channel, spatial = self.source.channel_attention, self.source.spatial_attention
+        pooled = (F.adaptive_avg_pool2d(f, 1), F.adaptive_max_pool2d(f, 1))
+        average, maximum = (channel.fc2(F.relu(channel.fc1(p))) for p in pooled)
+        f = torch.sigmoid(average + maximum) * f
+        maps = torch.cat([f.mean(1, keepdim=True), f.max(1, keepdim=True).values], 1)
+        f = torch.sigmoid(spatial.conv(maps)) * f
+        return self.source.bn(self.source.conv(f))
+
+
+class Skip(nn.Module):
+    """The paper's whole skip connection on the parameters of an `sdi_plugin` SDISkip."""
+
+    def __init__(self, skip: Any):
+        super().__init__()
+        self.reductions = nn.ModuleList(Reduction(reduction) for reduction in skip.reductions)
+        self.sdi: Any = skip.sdi
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        xs = [reduction(f) for reduction, f in zip(self.reductions, features, strict=True)]
+        convs = [conv for sdi in self.sdi for conv in sdi.convs]
+        return stage(xs, [conv.weight for conv in convs], [conv.bias for conv in convs], range(len(xs)))

@@ -1,0 +1,80 @@
+"""The process and the machine: the settings that every contender gets alike, and what a result must record."""
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+# glibc gives large tensors back to the system and faults them in anew; kept, no contender pays for that.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
+_RECORDED = (*ALLOCATOR, "OMP_NUM_THREADS", "OMP_DYNAMIC", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "SDI_PLUGIN_REFERENCE")
+_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512vl", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd", "sve")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def restart_with_settings() -> None:
+    """Start this very command again with the settings that are read only when a process starts; they may be set."""
+    settings = {**ALLOCATOR, "OMP_NUM_THREADS": str(cores()), "OMP_DYNAMIC": "false"}
+    missing = {name: value for name, value in settings.items() if name not in os.environ}
+    if missing:
+        sys.stdout.flush()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
+
+
+def settings() -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in _RECORDED}
+
+
+def machine() -> dict[str, Any]:
+    """The processor, and how busy it was with other work before the measurement."""
+    import torch
+
+    cpu = _cpu()
+    known = set(cpu.get("flags", cpu.get("Features", "")).split())
+    model = cpu.get("model name") or platform.processor() or platform.machine()
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "name": re.sub(r"[^a-z0-9]+", "-", f"{gpus[0] if gpus else model} {cores()} cores".lower()),
+        "cpu": model,
+        "cores": cores(),
+        "flags": [flag for flag in _FLAGS if flag in known],
+        "system": platform.platform(),
+        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "gpus": gpus,
+    }
+
+
+def _cpu() -> dict[str, str]:
+    """The first processor of /proc/cpuinfo, where the system has one."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return {}
+    lines = path.read_text().partition("\n\n")[0].splitlines()
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def command() -> str:
+    """The command as a reader of the result would type it."""
+    return shlex.join(["python", *sys.orig_argv[1:]])
+
+
+def commit() -> str | None:
+    """The commit measured, with -dirty where files differ from it; None outside a git checkout."""
+    try:
+        git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,61 @@
+"""What the fused op has to reach on two cores, and what a result shows of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+STAGES_2D = ("2d-stage-352-b1", "2d-stage-352-b4")
+STAGE_3D = ("3d-stage-64-l5",)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on one figure of some cases, at the largest number of threads; a ratio of times is a lower bound."""
+
+    text: str
+    names: tuple[str, ...]
+    mode: str
+    figure: str
+    bound: float
+
+    @property
+    def is_lower(self) -> bool:
+        return self.figure.startswith("ratio_vs")
+
+    def is_met(self, measured: float) -> bool:
+        return measured >= self.bound if self.is_lower else measured <= self.bound
+
+
+GOALS = (
+    Goal("2-D stage, 352, forward, against eager", STAGES_2D, "forward", "ratio_vs_eager", 2.5),
+    Goal("2-D stage, 352, forward, against torch.compile", STAGES_2D, "forward", "ratio_vs_compile", 2.0),
+    Goal("2-D stage, 352, forward + backward, against eager", STAGES_2D, "forward+backward", "ratio_vs_eager", 2.0),
+    Goal("3-D stage, 64, forward, against eager", STAGE_3D, "forward", "ratio_vs_eager", 3.5),
+    Goal("3-D stage, 64, forward + backward, against eager", STAGE_3D, "forward+backward", "ratio_vs_eager", 3.0),
+    Goal("bytes saved for backward, 2-D stage", STAGES_2D, "forward+backward", "saved_bytes_ratio", 1 / 8),
+    Goal("bytes saved for backward, 3-D stage", STAGE_3D, "forward+backward", "saved_bytes_ratio", 1 / 8),
+    Goal("peak extra memory, training forward, 3-D stage", STAGE_3D, "forward+backward", "peak_bytes_ratio", 1 / 3),
+    Goal("worst error against float64", (*STAGES_2D, *STAGE_3D), "forward+backward", "error_ratio", 2.0),
+)
+
+
+def check(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per goal and case measured: text, name, bound, is_lower, measured, met; None where there is no figure."""
+    rows = []
+    most = max((row["threads"] for row in result["cases"]), default=0)
+    for goal in GOALS:
+        for row in result["cases"]:
+            if row["name"] in goal.names and row["mode"] == goal.mode and row["threads"] == most:
+                measured = row.get(goal.figure)
+                met = None if measured is None else goal.is_met(measured)
+                rows.append(
+                    {
+                        "text": goal.text,
+                        "name": row["name"],
+                        "bound": goal.bound,
+                        "is_lower": goal.is_lower,
+                        "measured": measured,
+                        "met": met,
+                    }
+                )
+    return rows

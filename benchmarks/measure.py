@@ -1,0 +1,101 @@
+"""Time contenders in turn, round by round, in one process."""
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_SAMPLE_MS = 20.0  # a sample is the mean over as many calls as fill this
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of the samples of one contender, in milliseconds a call."""
+
+    median: float
+    q25: float
+    q75: float
+
+    @classmethod
+    def of(cls, samples: list[float]) -> "Timing":
+        q25, median, q75 = statistics.quantiles(samples, n=4, method="inclusive")
+        return cls(median, q25, q75)
+
+
+def interleave(
+    functions: Mapping[str, Callable[[], Any]], *, rounds: int, seconds: float, device: str = "cpu"
+) -> tuple[dict[str, Timing], int]:
+    """Time every function once a round, in turn, the order reversed in every other round.
+
+    Args:
+        rounds: the fewest; they go on until `seconds` have passed.
+
+    Returns:
+        The timings by name, and the number of rounds.
+    """
+    take = _cuda_sample if device == "cuda" else _cpu_sample
+    calls = {name: _calls(function, device) for name, function in functions.items()}
+    samples: dict[str, list[float]] = {name: [] for name in functions}
+    order, done, start = list(functions), 0, time.perf_counter()
+    # The collector would strike one contender at random.
+    gc.collect()
+    gc.disable()
+    try:
+        while done < rounds or time.perf_counter() - start < seconds:
+            for name in order:
+                samples[name].append(take(functions[name], calls[name]))
+            order.reverse()
+            done += 1
+    finally:
+        gc.enable()
+    return {name: Timing.of(taken) for name, taken in samples.items()}, done
+
+
+def _calls(function: Callable[[], Any], device: str) -> int:
+    """How many calls make a sample; the first call warms up, and compiles."""
+    function()
+    start = time.perf_counter()
+    function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return max(1, math.ceil(_SAMPLE_MS / 1e3 / (time.perf_counter() - start)))
+
+
+def _cpu_sample(function: Callable[[], Any], calls: int) -> float:
+    if calls > 1:
+        function()  # the contender before has filled the caches; that is no part of a short call
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - start) / calls * 1e3
+
+
+def _cuda_sample(function: Callable[[], Any], calls: int) -> float:
+    from triton.testing import do_bench  # events on the GPU, its L2 cache flushed before each call
+
+    milliseconds: Any = do_bench(function, warmup=5, rep=int(_SAMPLE_MS), return_mode="median")
+    return float(milliseconds)
+
+
+def cuda_graph(function: Callable[[], Any]) -> Callable[[], None]:
+    """The function's kernels recorded once: replaying them costs no launches by Python."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # capturing needs warm libraries, on a stream of its own
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = function()
+
+    def replay() -> None:
+        graph.replay()
+
+    replay.outputs = kept  # pyright: ignore[reportFunctionMemberAccess]  the graph writes to their memory
+    return replay

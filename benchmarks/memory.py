@@ -1,0 +1,53 @@
+"""What autograd keeps for backward, and the most memory that a call takes while it runs."""
+
+import ctypes
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def saved_bytes(function: Callable[[], Any]) -> tuple[Any, int]:
+    """function's result, and the bytes of the storages that its graph saves, each counted once."""
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = function()
+    return result, sum(sizes.values())
+
+
+def peak_extra_bytes(function: Callable[[], Any], device: str = "cpu") -> int:
+    """The most memory beyond what was held before, whoever allocated it: torch, its libraries or our kernel.
+
+    On CPUs this is the process's resident memory, whose high-water mark Linux lets a process reset. The allocator must
+    give freed memory back at once (`benchmarks.peak` sees to it). An OSError where the system is no Linux.
+    """
+    function()  # what libraries allocate once is not the call's
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        result = function()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    result = function()
+    peak = _status("VmHWM")
+    del result
+    return peak - before
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")

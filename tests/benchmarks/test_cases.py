@@ -1,0 +1,46 @@
+"""The cases' names, and the inputs that all contenders get."""
+
+import pytest
+import torch
+
+from benchmarks import cases
+from benchmarks.cases import Case
+
+
+def test_a_name_says_sizes_levels_batch_and_dtype():
+    case = Case.parse("2d-stage-352-b4")
+    assert (case.batch, case.sizes) == (4, [(88, 88), (44, 44), (22, 22), (11, 11)])
+    assert Case.parse("3d-stage-64-l5").sizes == [(64,) * 3, (32,) * 3, (16,) * 3, (8,) * 3, (4,) * 3]
+    assert Case.parse("2d-level2-64-l3-bf16").targets == [1]
+    assert Case.parse("2d-level2-64-l3-bf16").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "name", ["", "2d-stage", "4d-stage-64", "2d-level5-352", "2d-level0-352", "3d-network-64", "2d-stage-352-b0"]
+)
+def test_an_unknown_name_is_an_error_that_tells_the_names_there_are(name):
+    with pytest.raises(ValueError, match=r"for example 2d-stage-352-b1 or 3d-stage-64-l5"):
+        Case.parse(name)
+
+
+def test_every_listed_case_exists_once():
+    names = [Case.parse(name).name for name in cases.FULL]
+    assert len(set(names)) == len(names)
+    assert set(cases.QUICK) <= set(names)
+
+
+def test_inputs_are_the_same_contiguous_leaves_on_every_call():
+    case = Case.parse("3d-level1-8-l2-b2")
+    for first, second in zip(case.inputs(torch.float32, "cpu"), case.inputs(torch.float64, "cpu"), strict=True):
+        for a, b in zip(first, second, strict=True):
+            assert a.is_leaf
+            assert a.requires_grad
+            assert a.is_contiguous()
+            assert torch.equal(a.double(), b)
+
+
+def test_product_flops_are_those_of_the_lower_resolution():
+    mixing = 2 * 32 * 32 * 9
+    expected = mixing * sum(min(a, b) for a in (64, 16) for b in (64, 16))
+    assert Case.parse("2d-stage-32-l2").product_flops() == expected
+    assert Case.parse("2d-attention-32").product_flops() is None
