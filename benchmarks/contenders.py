@@ -30,6 +30,10 @@ class Contender:
     leaves: list[Tensor]
     kinds: list[str]  # of the leaves: x, weight, bias or parameter
 
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [leaf for leaf, kind in zip(self.leaves, self.kinds, strict=True) if kind != "x"]
+
     def forward(self) -> list[Tensor]:
         """As in inference."""
         with torch.no_grad():
@@ -106,22 +110,10 @@ def _sdi(case: Case, name: str, inputs: Inputs) -> Contender:
     else:
         calls = {
             EAGER: lambda: eager.stage(xs, weights, biases, targets),
-            OURS: lambda: _ours(xs, weights, biases, targets),
+            OURS: lambda: ops.resize_smooth_multiply_stage(xs, weights, biases, targets),
         }
     kinds = ["x"] * len(xs) + ["weight"] * len(weights) + ["bias"] * len(biases)
     return Contender(name, calls[name], [*xs, *weights, *biases], kinds)
-
-
-def _ours(xs: list[Tensor], weights: list[Tensor], biases: list[Tensor], targets: list[int]) -> list[Tensor]:
-    together = getattr(ops, "resize_smooth_multiply_stage", None)
-    if together is not None:
-        return list(together(xs, weights, biases, targets))
-    levels, arranged = len(xs), ops.arrange(xs)
-    groups = [slice(number * levels, (number + 1) * levels) for number in range(len(targets))]
-    return [
-        ops.resize_smooth_multiply(arranged, weights[group], biases[group], target)
-        for group, target in zip(groups, targets, strict=True)
-    ]
 
 
 def _attention(case: Case, name: str, training: bool, dtype: torch.dtype, device: str) -> Contender:

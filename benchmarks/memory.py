@@ -2,15 +2,18 @@
 
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 
-def saved_bytes(function: Callable[[], Any]) -> tuple[Any, int]:
-    """function's result, and the bytes of the storages that its graph saves, each counted once."""
+def saved_bytes(function: Callable[[], Any], without: Iterable[torch.Tensor] = ()) -> tuple[Any, int]:
+    """function's result, and the bytes of the storages that its graph saves, each counted once.
+
+    Those of `without` are not counted: parameters, which are there in any case.
+    """
     sizes: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -19,6 +22,8 @@ def saved_bytes(function: Callable[[], Any]) -> tuple[Any, int]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = function()
+    for tensor in without:
+        sizes.pop(tensor.untyped_storage().data_ptr(), None)
     return result, sum(sizes.values())
 
 

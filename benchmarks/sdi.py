@@ -51,8 +51,7 @@ def _measure(arguments: argparse.Namespace) -> None:
         threads=arguments.threads or default,
         rounds=4 if arguments.quick else 5,
         seconds=4.0 if arguments.quick else 5.0,
-        # The goals about torch.compile are of the forward; compiling the backward too would take minutes.
-        compiled=() if arguments.no_compile else ("forward",) if arguments.quick else suite.MODES,
+        compiled=() if arguments.no_compile else suite.MODES,
         channels_last=not arguments.quick,
         peaks=(contenders.EAGER, contenders.OURS) if arguments.quick else contenders.ALL,
         device=device,

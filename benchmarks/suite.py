@@ -84,7 +84,7 @@ def _case(case: Case, settings: Settings, rates: dict[int, dict[str, float]]) ->
                 device=settings.device,
             )
             if training:
-                saved = {contender.name: saved_bytes(contender.call)[1] for contender in built}
+                saved = {c.name: saved_bytes(c.call, without=c.parameters)[1] for c in built}
             row = entry(case, mode, threads, times)
             rows.append({**row, "rounds": rounds, "floor_ms": floors.compute_ms(case, mode, rates[threads])})
             _tell(row)

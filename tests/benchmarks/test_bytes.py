@@ -13,6 +13,11 @@ from benchmarks.memory import saved_bytes
 MIB = 2**20
 
 
+def test_saved_bytes_leave_out_what_is_named():
+    x, y = torch.randn(16, requires_grad=True), torch.randn(16, requires_grad=True)
+    assert saved_bytes(lambda: x * y, without=[y])[1] == 16 * 4
+
+
 def test_saved_bytes_count_each_storage_once():
     x, y = torch.ones(256, requires_grad=True), torch.ones(256, requires_grad=True)
     result, saved = saved_bytes(lambda: x * y * x.view(16, 16).flatten())
