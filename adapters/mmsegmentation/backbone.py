@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModule
-from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from sdi_plugin import checkpoint
 from sdi_plugin.encoder import TimmEncoder, check_reachable
+
+from mmseg.registry import MODELS
 
 _STAGES = 4
 

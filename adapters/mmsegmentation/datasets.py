@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 

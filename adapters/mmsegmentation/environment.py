@@ -13,14 +13,14 @@ _CURE = "Install the tested versions: pip install 'sdi-plugin[mmseg]'"
 
 
 def prepare() -> None:
-    """Check the versions, and put a stand-in for `mmcv._ext` in place where mmcv has no compiled ops.
+    """Check the versions, and put a stand-in for `mmcv._ext` in place where mmseg fails to import without it.
 
     Raises:
         ImportError: mmengine, mmcv, mmseg or what these import is missing, or of an unsupported version.
     """
-    for name in ("mmengine", "mmcv"):
-        _check_version(name, _import(name))
-    _provide_ops()
+    _check_version("mmengine", _import("mmengine"))
+    if _check_version("mmcv", _import("mmcv")) < (2, 2):  # the fork's mmseg does without compiled ops
+        _provide_ops()
     _check_version("mmseg", _import("mmseg"))
     _import("mmseg.models")
 
@@ -35,14 +35,16 @@ def _import(name: str) -> ModuleType:
         raise ImportError(f"sdi_plugin.adapters.mmsegmentation: {error} {_CURE}") from error
 
 
-def _check_version(name: str, module: Any) -> None:
+def _check_version(name: str, module: Any) -> tuple[int, ...]:
     low, high = _SUPPORTED[name]
     found = re.match(r"(\d+)\.(\d+)", module.__version__)
-    if found is None or not low <= tuple(map(int, found.groups())) < high:
+    version = tuple(map(int, found.groups())) if found else ()
+    if not low <= version < high:
         expected = f">={'.'.join(map(str, low))},<{'.'.join(map(str, high))}"
         raise ImportError(
             f"sdi_plugin.adapters.mmsegmentation: expected {name} {expected}, got {module.__version__}. {_CURE}"
         )
+    return version
 
 
 def _provide_ops() -> None:

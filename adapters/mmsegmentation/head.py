@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.losses import CrossEntropyLoss, DiceLoss
-from mmseg.models.utils import resize
-from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from sdi_plugin.adapters.mmsegmentation.losses import StructureLoss
 from sdi_plugin.decoder import UNetV2Decoder
+
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import CrossEntropyLoss, DiceLoss
+from mmseg.models.utils import resize
+from mmseg.registry import MODELS
 
 _CROSS_ENTROPY = {"type": "CrossEntropyLoss", "avg_non_ignore": True}
 

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from sdi_plugin.losses import structure_loss
+
+from mmseg.registry import MODELS
 
 
 @MODELS.register_module()

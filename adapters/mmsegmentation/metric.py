@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
-from mmseg.registry import METRICS
 from torch import Tensor
 
 from sdi_plugin import metrics
+
+from mmseg.registry import METRICS
 
 _RATIOS = {
     "DSC": metrics.dice,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from mmengine.structures import PixelData
+
 from mmseg.models import SegDataPreProcessor
 from mmseg.registry import MODELS
 

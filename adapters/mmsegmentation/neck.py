@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
-from mmseg.registry import MODELS
 from torch import Tensor
 
 from sdi_plugin.sdi import SDISkip
+
+from mmseg.registry import MODELS
 
 
 @MODELS.register_module()

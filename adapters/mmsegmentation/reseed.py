@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+
 from mmseg.registry import HOOKS
 
 

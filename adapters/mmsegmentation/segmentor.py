@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from mmseg.registry import MODELS
 from torch import nn
 
 from sdi_plugin.checkpoint import without_weights
 from sdi_plugin.encoder import TimmEncoder
+
+from mmseg.registry import MODELS
 
 
 def config(

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from mmengine.structures import PixelData
+
 from mmseg.models.segmentors import SegTTAModel
 from mmseg.registry import MODELS
 

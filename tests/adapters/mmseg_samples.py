@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import sdi_plugin.adapters.mmsegmentation  # noqa: F401  # isort: skip  before mmseg
 import numpy as np
 import torch
 from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
 from PIL import Image
+
+import sdi_plugin.adapters.mmsegmentation  # noqa: F401
+
+from mmseg.structures import SegDataSample
 
 CHANNELS = (8, 16, 24)
 

@@ -2,7 +2,6 @@
 
 import time
 
-import mmseg_samples  # noqa: F401  before mmseg
 import pytest
 import safetensors.torch
 import timm
@@ -11,13 +10,14 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseModule
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from mmseg.registry import MODELS
 
 import official
 import sdi_plugin.checkpoint
 import sdi_plugin.encoder
 from sdi_plugin.adapters.mmsegmentation import LayerDecayConstructor, PVTv2
 from sdi_plugin.checkpoint import CheckpointError, without_weights
+
+from mmseg.registry import MODELS
 
 B0 = (32, 64, 160, 256)
 

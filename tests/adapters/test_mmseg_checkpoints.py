@@ -4,7 +4,6 @@ import os
 import pickle
 from pathlib import Path
 
-import mmseg_samples  # noqa: F401  before mmseg
 import numpy as np
 import pytest
 import torch
@@ -12,6 +11,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
+import sdi_plugin.adapters.mmsegmentation  # noqa: F401
 from sdi_plugin.checkpoint import CheckpointError
 
 

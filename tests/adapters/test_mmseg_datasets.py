@@ -4,6 +4,7 @@ import mmseg_samples as given
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
+
 from mmseg.registry import DATASETS, TRANSFORMS
 
 

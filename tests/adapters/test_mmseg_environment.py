@@ -6,13 +6,13 @@ import sys
 
 import mmcv
 import mmengine
-import mmseg
-import mmseg_samples  # noqa: F401  before mmseg
 import pytest
 from mmengine.utils.dl_utils import mmcv_full_available
 
 import sdi_plugin.adapters.mmsegmentation as adapter
 from sdi_plugin.adapters.mmsegmentation import environment
+
+import mmseg
 
 
 def run(code: str) -> str:

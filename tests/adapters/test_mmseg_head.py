@@ -4,10 +4,11 @@ import mmseg_samples as given
 import pytest
 import torch
 import torch.nn.functional as F
-from mmseg.registry import MODELS
 
 from sdi_plugin.adapters.mmsegmentation import UNetV2Head
 from sdi_plugin.losses import structure_loss
+
+from mmseg.registry import MODELS
 
 BCE = {"type": "CrossEntropyLoss", "use_sigmoid": True, "avg_non_ignore": True}
 DICE = {"type": "DiceLoss", "use_sigmoid": True, "naive_dice": True}

@@ -1,11 +1,12 @@
 """StructureLoss in MMSegmentation's form, and the core's with a mask of valid pixels."""
 
-import mmseg_samples  # noqa: F401  before mmseg
 import pytest
 import torch
-from mmseg.registry import MODELS
 
+import sdi_plugin.adapters.mmsegmentation  # noqa: F401
 from sdi_plugin.losses import structure_loss
+
+from mmseg.registry import MODELS
 
 
 def loss(**arguments):

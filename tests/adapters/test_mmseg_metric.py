@@ -6,9 +6,10 @@ import mmseg_samples as given
 import pytest
 import torch
 from mmengine.structures import PixelData
-from mmseg.registry import METRICS
 
 from sdi_plugin import SegmentationMetrics
+
+from mmseg.registry import METRICS
 
 
 def evaluate(probabilities, labels, channels=1, names=None, **arguments):

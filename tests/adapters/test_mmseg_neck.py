@@ -3,6 +3,7 @@
 import mmseg_samples as given
 import pytest
 import torch
+
 from mmseg.registry import MODELS
 
 NORM = {"type": "BN"}

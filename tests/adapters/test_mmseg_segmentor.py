@@ -10,13 +10,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from PIL import Image
+
+from sdi_plugin import UNetV2, checkpoint
+
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from PIL import Image
-
-from sdi_plugin import UNetV2, checkpoint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = sorted(path.name for path in CONFIGS.glob("*.py"))

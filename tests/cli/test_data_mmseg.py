@@ -1,13 +1,13 @@
 """MMSegmentation's data sets read what `sdi-plugin data prepare --layout mmseg` writes."""
 
 import pytest
-
-import sdi_plugin.adapters.mmsegmentation  # noqa: F401  # isort: skip  before mmseg
 from data_layouts import CASES, write_folder
 from mmengine.registry import DefaultScope
-from mmseg.registry import DATASETS
 
+import sdi_plugin.adapters.mmsegmentation  # noqa: F401
 from sdi_plugin.cli import main
+
+from mmseg.registry import DATASETS
 
 PIPELINE = [
     {"type": "LoadImageFromFile"},
