@@ -25,6 +25,8 @@ def config(
             "num_classes": max(2, classes),
             "out_channels": classes,
             "deep_supervision": deep_supervision,
+            "head_weights": None,
+            "summed_heads": 1,  # the core and smp predict by the finest level alone
             "norm": norm,
         },
         "test_cfg": {"mode": "whole"},

@@ -45,7 +45,6 @@ def test_a_network_of_smp_serves_in_mmseg_with_equal_outputs(tmp_path, trained, 
     assert convert(tmp_path / "smp", tmp_path / "x.pth", "mmseg") == 0
     config = Config.fromfile(CONFIG)
     config.merge_from_dict(options_of(capsys.readouterr().out))
-    config.model.decode_head.head_weights = None
     model = init_model(config, str(tmp_path / "x.pth"), device="cpu")
     assert model.dataset_meta["classes"] == ["background", "foreground"]
     for size in [(64, 64), (70, 101)]:
