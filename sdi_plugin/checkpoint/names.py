@@ -28,8 +28,8 @@ def identify(state: Mapping[str, Tensor]) -> str:
     naming = _naming(state)
     if naming is None:
         raise CheckpointError(
-            "Expected the weights of U-Net v2 (official, core, smp or mmseg) or of a PVTv2 encoder, got a checkpoint of "
-            f"another architecture, with {shorten(list(state), 5)}."
+            "Expected the weights of U-Net v2 (official, core, smp or mmseg) or of a PVTv2 encoder, got a checkpoint "
+            f"of another architecture, with {shorten(list(state), 5)}."
         )
     return naming
 

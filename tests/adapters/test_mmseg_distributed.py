@@ -98,7 +98,7 @@ def half(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path):
-    torch.multiprocessing.start_processes(half, (str(tmp_path),), nprocs=2, start_method="spawn")
+    torch.multiprocessing.spawn(half, (str(tmp_path),), nprocs=2)
     model = build()
     norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) == 8  # a reduction and an SDI at each of the four levels
