@@ -20,6 +20,7 @@ SMALL = [
     "train_cfg.val_interval=20",
     "default_hooks.checkpoint.interval=4",
     "default_hooks.logger.interval=4",
+    "default_hooks.visualization.interval=1",
 ]
 
 

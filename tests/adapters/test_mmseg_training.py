@@ -38,28 +38,29 @@ def data(tmp_path_factory) -> Path:
     return given.write_dataset(tmp_path_factory.mktemp("data") / "isic", [f"ISIC_{i}" for i in range(6)])
 
 
-def configure(data: Path, work_dir: Path, name: str = "unetv2_pvt_b0_isic.py") -> Config:
-    """A config of the repository, cut down to 32 pixels and six iterations with two validations."""
-    config = Config.fromfile(CONFIGS / name)
-    config.work_dir, config.launcher = str(work_dir), "none"
+def configure(data: Path | list[str], work_dir: Path, name: str = "unetv2_pvt_b0_isic.py", side: int = 32) -> Config:
+    """A config of the repository, cut down to small images and six iterations with two validations."""
+    config, size = Config.fromfile(CONFIGS / name), (side, side)
+    config.work_dir, config.launcher, config.log_level = str(work_dir), "none", "ERROR"
     config.experiment_name = f"test-{next(NUMBER)}"
     config.visualizer.name = config.experiment_name  # mmengine keeps visualizers by name
     config.model.backbone.init_cfg = None
     config.model.decode_head.channels = 8
-    config.model.data_preprocessor.size = (32, 32)
-    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-        loader.update(num_workers=0, persistent_workers=False, batch_size=2)
-        loader.dataset.data_root = str(data)
+    config.model.data_preprocessor.size = size
+    for part in ("train", "val", "test"):
+        loader = config[f"{part}_dataloader"]
+        if loader is None:
+            continue
+        loader.update(num_workers=0, persistent_workers=False, batch_size=2 if part == "train" else 1)
+        loader.dataset.update(data_root=data if isinstance(data, list) else str(data), ann_file=f"splits/{part}.txt")
         for step in loader.dataset.pipeline:
             if step.type in ("Resize", "RandomResize"):
-                step.scale = (32, 32)
+                step.scale = size
             if step.type == "RandomCrop":
-                step.crop_size = (32, 32)
-    config.val_dataloader.batch_size = config.test_dataloader.batch_size = 1
+                step.crop_size = size
     config.train_cfg.update(max_iters=6, val_interval=3)
     config.default_hooks.checkpoint.interval = 2
     config.default_hooks.logger.interval = 1
-    config.log_level = "ERROR"
     return config
 
 
@@ -114,24 +115,8 @@ def test_pictures_are_drawn_of_predictions(data, tmp_path):
     assert len(list((tmp_path / "show").rglob("*.png"))) >= 6
 
 
-def test_polyps_train_at_several_scales_and_are_reported_by_data_set(data, tmp_path):
+def test_polyps_train_at_several_scales_and_are_reported_by_data_set(tmp_path):
     roots = [given.write_dataset(tmp_path / name, [f"{name}{i}" for i in range(2)]) for name in ("kvasir", "etis")]
-    config = Config.fromfile(CONFIGS / "unetv2_pvt_b0_polyp.py")
-    config.val_dataloader = config.test_dataloader.copy()
-    pattern = configure(data, tmp_path / "work", "unetv2_pvt_b0_isic.py")
-    config.work_dir, config.launcher, config.experiment_name = str(tmp_path / "work"), "none", pattern.experiment_name
-    config.model.backbone.init_cfg = None
-    config.model.decode_head.channels = 8
-    config.model.data_preprocessor.size = (64, 64)
-    config.log_level = "ERROR"
-    config.val_dataloader = None
-    for loader, split in ((config.train_dataloader, "train"), (config.test_dataloader, "test")):
-        loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset.update(data_root=[str(root) for root in roots], ann_file=f"splits/{split}.txt")
-        for step in loader.dataset.pipeline:
-            if step.type == "Resize":
-                step.scale = (64, 64)
-    config.train_dataloader.batch_size = 2
+    config = configure([str(root) for root in roots], tmp_path / "work", "unetv2_pvt_b0_polyp.py", side=64)
     config.train_cfg.max_iters = 2
-    metrics = train(config)
-    assert {"DSC", "kvasir/DSC", "etis/DSC", "etis/MAE"} <= metrics.keys()
+    assert {"DSC", "kvasir/DSC", "etis/DSC", "etis/MAE"} <= train(config).keys()
