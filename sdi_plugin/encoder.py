@@ -1,5 +1,8 @@
 """Feature pyramids from timm, PVTv2 above all, with weights that load entirely or not at all."""
 
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,30 @@ def pad_to(x: Tensor, minimum: int) -> Tensor:
     if height >= minimum and width >= minimum:
         return x
     return F.pad(x, (0, max(0, minimum - width), 0, max(0, minimum - height)))
+
+
+def check_reachable(url: str, what: str, cure: str, seconds: float = 5) -> None:
+    """Raise a RuntimeError "{what}: ... {cure}" where the host of `url` does not answer.
+
+    The hubs' own clients try again and again for a minute. The time limit holds for the look-up of the name too, which
+    no timeout of Python's reaches.
+    """
+    failure: list[str] = [f"no answer within {seconds:g} s"]
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
+                failure.clear()
+        except urllib.error.HTTPError:  # an answer; what it means is for the client to tell
+            failure.clear()
+        except OSError as error:
+            failure[:] = [str(getattr(error, "reason", error))]
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failure:
+        raise RuntimeError(f"{what} ({failure[0]}). {cure}")
 
 
 def import_timm() -> Any:
@@ -38,6 +65,7 @@ class TimmEncoder(nn.Module):
         in_channels: of the image.
         weights: None, True (timm's hub) or a file, see `UNetV2`.
         drop_path: stochastic depth rate.
+        out_indices: the stages that are levels; all by default. Stages after the last of them are not built.
 
     Shape:
         x: (B, in_channels, H, W). Returns one map (B, out_channels[j], ceil(H / strides[j]), ...) per level.
@@ -50,6 +78,7 @@ class TimmEncoder(nn.Module):
         weights: bool | str | Path | None = None,
         *,
         drop_path: float = 0.1,
+        out_indices: Sequence[int] | None = None,
     ):
         super().__init__()
         timm = import_timm()
@@ -64,7 +93,7 @@ class TimmEncoder(nn.Module):
                 f"UNetV2: expected encoder_weights None, True or a file, got no such file: {weights}."
             )
         self.name, self.in_channels = name, in_channels
-        self.model = self._create(timm, weights is True, drop_path)
+        self.model = self._create(timm, weights is True, drop_path, out_indices)
         self.out_channels: tuple[int, ...] = tuple(self.model.feature_info.channels())
         self.strides: tuple[int, ...] = tuple(self.model.feature_info.reduction())
         self.min_size = self.strides[-1]
@@ -77,14 +106,32 @@ class TimmEncoder(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.model.set_grad_checkpointing(enable)
 
-    def _create(self, timm: Any, pretrained: bool, drop_path: float) -> Any:
+    def _create(self, timm: Any, pretrained: bool, drop_path: float, out_indices: Sequence[int] | None) -> Any:
         arguments: dict[str, Any] = {"in_chans": self.in_channels, "drop_path_rate": drop_path, "features_only": True}
+        if out_indices is not None:
+            arguments["out_indices"] = tuple(out_indices)
         if not pretrained:
             return timm.create_model(self.name, pretrained=False, **arguments)
+        what = f"UNetV2: could not get the ImageNet weights of {self.name} from timm's hub"
+        cure = "Download them elsewhere and pass the file (encoder_weights=FILE), or pass None for a random start."
+        if not _is_cached(timm, self.name):
+            check_reachable(_hub_url(), what, cure)
         try:
             return timm.create_model(self.name, pretrained=True, **arguments)
         except Exception as error:  # the hub's client raises many kinds: offline, no such file, disk full
-            raise RuntimeError(
-                f"UNetV2: could not get the ImageNet weights of {self.name} from timm's hub ({error}). "
-                "Download them elsewhere and pass encoder_weights=FILE, or pass None for a random start."
-            ) from error
+            raise RuntimeError(f"{what} ({error}). {cure}") from error
+
+
+def _hub_url() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def _is_cached(timm: Any, name: str) -> bool:
+    """Whether timm's weights of that name lie in the hub's cache, where the hub need not be asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = timm.get_pretrained_cfg(name).hf_hub_id
+    files = ("model.safetensors", "pytorch_model.bin")
+    return repository is not None and any(isinstance(try_to_load_from_cache(repository, f), str) for f in files)

@@ -12,7 +12,9 @@ __all__ = ["DeepSupervisionLoss", "StructureLoss", "structure_loss"]
 _WINDOW = 31  # the side of the neighbourhood in which a pixel is compared with its surroundings
 
 
-def structure_loss(logits: Tensor, target: Tensor, *, unweighted_bce: bool = False) -> Tensor:
+def structure_loss(
+    logits: Tensor, target: Tensor, *, unweighted_bce: bool = False, valid: Tensor | None = None
+) -> Tensor:
     """Weighted binary cross-entropy plus weighted IoU: both count pixels near an edge of the target more.
 
     w = 1 + 5 |avgpool_31(t) - t|                                Fan et al. 2020 (PraNet), arXiv 2006.11392, sec. 2.4;
@@ -25,9 +27,11 @@ def structure_loss(logits: Tensor, target: Tensor, *, unweighted_bce: bool = Fal
             have to wait for the answer: bring a mask of 0 and 255 to 0 and 1 first.
         unweighted_bce: take the plain mean of the cross-entropy over all pixels. The published code of PraNet and of
             U-Net v2 does so: it passes `reduce="none"`, which counts as true, so that its weights cancel.
+        valid: a mask of the pixels that count, True or 1; all of them by default. Others are background to the
+            neighbourhoods that weigh pixels, and have no part in the sums.
 
     Shape:
-        logits, target: (B, K, *S), S of two or three axes. Returns a scalar.
+        logits, target, valid: (B, K, *S), S of two or three axes. Returns a scalar.
 
     Convention:
         Sums run over the pixels of one channel of one image, the mean over images and channels. The average pooling has
@@ -37,14 +41,24 @@ def structure_loss(logits: Tensor, target: Tensor, *, unweighted_bce: bool = Fal
         TypeError: the logits are not floating point.
         ValueError: the shapes differ, or S has not two or three axes.
     """
-    _check(logits, target)
+    _check(logits, target, "target")
+    if valid is not None:
+        _check(logits, valid, "valid mask")
     dtype = torch.promote_types(logits.dtype, torch.float32)
     logits, target = logits.to(dtype), target.to(dtype)
     axes = tuple(range(2, logits.ndim))
 
+    if valid is not None:
+        valid = valid.to(dtype)
+        target = target * valid
     weight = 1 + 5 * (_local_mean(target) - target).abs()
     bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    bce = bce.mean() if unweighted_bce else (weight * bce).sum(axes) / weight.sum(axes)
+    if valid is not None:
+        weight, bce = weight * valid, bce * valid
+    if unweighted_bce:
+        bce = bce.mean() if valid is None else bce.sum() / valid.sum().clamp_min(1)
+    else:
+        bce = (weight * bce).sum(axes) / weight.sum(axes).clamp_min(1)  # 1 or more where any pixel counts
 
     probability = logits.sigmoid()
     intersection = (weight * probability * target).sum(axes)
@@ -116,7 +130,7 @@ class DeepSupervisionLoss(nn.Module):
         return f"weights={self.weights}"
 
 
-def _check(logits: Tensor, target: Tensor) -> None:
+def _check(logits: Tensor, target: Tensor, name: str) -> None:
     if not logits.is_floating_point():
         raise TypeError(
             f"structure_loss: expected floating-point logits, got {logits.dtype}. Pass the network's output as it is."
@@ -128,7 +142,7 @@ def _check(logits: Tensor, target: Tensor) -> None:
         )
     if logits.shape != target.shape:
         raise ValueError(
-            f"structure_loss: expected a target of the logits' shape {tuple(logits.shape)}, got {tuple(target.shape)}. "
+            f"structure_loss: expected a {name} of the logits' shape {tuple(logits.shape)}, got {tuple(target.shape)}. "
             "Give a binary mask its channel axis with target.unsqueeze(1); one-hot encode class indices."
         )
 

@@ -3,6 +3,7 @@
 official  the authors' U-Net v2, in both variants: encoder.backbone.* with sdi_1.*, backbone.* with attention_1.*
 core      sdi_plugin.UNetV2
 smp       sdi_plugin.adapters.smp.UNetV2
+mmseg     mmseg's EncoderDecoder with PVTv2 and UNetV2Head of sdi_plugin.adapters.mmsegmentation
 pvt_v2    the encoder alone as PVTv2's authors publish it, with its classifier
 timm      the encoder alone as timm publishes it
 """
@@ -19,7 +20,7 @@ _LEVELS = 4  # of the official network
 
 
 def identify(state: Mapping[str, Tensor]) -> str:
-    """The naming of a state dict: "official", "core", "smp", "pvt_v2" or "timm" (the latter two: an encoder alone).
+    """The naming: "official", "core", "smp", "mmseg", or, of an encoder alone, "pvt_v2" or "timm".
 
     Raises:
         CheckpointError: of another architecture.
@@ -27,8 +28,8 @@ def identify(state: Mapping[str, Tensor]) -> str:
     naming = _naming(state)
     if naming is None:
         raise CheckpointError(
-            "Expected the weights of U-Net v2 (official, core or smp) or of a PVTv2 encoder, got a checkpoint of "
-            f"another architecture, with {shorten(list(state), 5)}."
+            "Expected the weights of U-Net v2 (official, core, smp or mmseg) or of a PVTv2 encoder, got a checkpoint "
+            f"of another architecture, with {shorten(list(state), 5)}."
         )
     return naming
 
@@ -37,34 +38,35 @@ def convert(state: Mapping[str, Tensor], to: str = "core") -> tuple[dict[str, Te
     """Rename the weights of a whole network; the tensors stay as they are.
 
     Args:
-        state: official, core or smp.
-        to: "core" or "smp".
+        state: official, core, smp or mmseg.
+        to: "core", "smp" or "mmseg".
 
     Returns:
         The renamed state dict, and the names in `state` that have no counterpart and were dropped: the official
-        network's unused deconv5 and its encoder's classifier, smp's classification head. A name that no naming knows is
-        kept as it is, for `check` to find.
+        network's unused deconv5 and its encoder's classifier, smp's classification head, mmseg's auxiliary head. A
+        name that no naming knows is kept as it is, for `check` to find.
 
     Raises:
         CheckpointError: of another architecture, an encoder alone, or two names for the same parameter.
         ValueError: another `to`.
     """
-    if to not in ("core", "smp"):
-        raise ValueError(f'convert: expected to="core" or "smp", got {to!r}.')
+    if to not in _FROM_CORE:
+        raise ValueError(f"convert: expected to={', '.join(map(repr, _FROM_CORE))}, got {to!r}.")
     naming = identify(state)
     if naming in ("pvt_v2", "timm"):
         raise CheckpointError(
             "Expected the weights of a whole network, got those of an encoder alone. "
             "Load them with UNetV2(encoder_weights=FILE)."
         )
-    core, dropped = {"official": _from_official, "smp": _from_smp, "core": _from_core}[naming](state)
-    return ({_smp_name(key): value for key, value in core.items()} if to == "smp" else core), dropped
+    core, dropped = _TO_CORE[naming](state)
+    rename = _FROM_CORE[to]
+    return {rename(key): value for key, value in core.items()}, dropped
 
 
 def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The encoder's weights under timm's names; of a state dict that no naming knows, all of it."""
     naming = _naming(state)
-    if naming in ("official", "core", "smp"):
+    if naming in _TO_CORE:
         whole, _ = convert(state)
         return {key[len(ENCODER) :]: value for key, value in whole.items() if key.startswith(ENCODER)}
     if naming == "pvt_v2":
@@ -86,6 +88,8 @@ def _naming(state: Mapping[str, Tensor]) -> str | None:
         return "official"
     if has("decoder.skip.sdi.") and has("encoder."):
         return "smp" if has("segmentation_head.") else "core"
+    if has("decode_head.decoder.skip.sdi.") and has("backbone.model."):
+        return "mmseg"
     if has("patch_embed1.") and has("block1."):
         return "pvt_v2"
     if has("patch_embed.") and any(re.match(r"stages[._]0\.blocks\.0\.mlp\.dwconv\.", key) for key in state):
@@ -114,6 +118,27 @@ def _smp_name(key: str) -> str:
     if key.startswith("decoder.heads.0."):
         return key.replace("decoder.heads.0.", "segmentation_head.0.", 1)
     return re.sub(r"^decoder\.heads\.(\d+)\.", lambda m: f"auxiliary_heads.{int(m[1]) - 1}.", key)
+
+
+def _from_mmseg(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    dropped = [key for key in state if key.startswith("auxiliary_head.")]
+    return {_core_name_of_mmseg(key): value for key, value in state.items() if key not in dropped}, dropped
+
+
+def _core_name_of_mmseg(key: str) -> str:
+    """Mmseg -> core."""
+    key = re.sub(r"^backbone\.model\.", ENCODER, key)
+    key = re.sub(r"^decode_head\.conv_seg\.", "decoder.heads.0.", key)
+    key = re.sub(r"^decode_head\.auxiliary_convs\.(\d+)\.", lambda m: f"decoder.heads.{int(m[1]) + 1}.", key)
+    return re.sub(r"^decode_head\.decoder\.", "decoder.", key)
+
+
+def _mmseg_name(key: str) -> str:
+    """Core -> mmseg."""
+    key = re.sub(rf"^{re.escape(ENCODER)}", "backbone.model.", key)
+    key = re.sub(r"^decoder\.heads\.0\.", "decode_head.conv_seg.", key)
+    key = re.sub(r"^decoder\.heads\.(\d+)\.", lambda m: f"decode_head.auxiliary_convs.{int(m[1]) - 1}.", key)
+    return re.sub(r"^decoder\.", "decode_head.decoder.", key)
 
 
 def _from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -162,3 +187,7 @@ def _pvt_v2_name(key: str) -> str:
         "block": f"stages_{stage}.blocks.{rest}",
         "norm": f"stages_{stage}.norm.{rest}",
     }[part[1]]
+
+
+_TO_CORE = {"official": _from_official, "core": _from_core, "smp": _from_smp, "mmseg": _from_mmseg}
+_FROM_CORE = {"core": str, "smp": _smp_name, "mmseg": _mmseg_name}

@@ -96,7 +96,7 @@ def _read_torch(path: Path) -> Any:
     except EOFError as error:
         raise _truncated(path, "the file ends too early") from error
     except pickle.UnpicklingError as error:
-        raise _refused(path, error) from error
+        raise refused(path, error) from error
     except RuntimeError as error:
         if "unexpected EOF" in str(error):
             raise _truncated(path, "the file ends too early") from error
@@ -105,7 +105,8 @@ def _read_torch(path: Path) -> Any:
         raise _damaged(path, error) from error
 
 
-def _refused(path: Path, error: Exception) -> CheckpointError:
+def refused(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file that torch.load refused to unpickle with weights_only=True."""
     message = str(error)
     name = re.search(r"GLOBAL ([\w.]*\w)", message)
     if name is None and "allowlisted" not in message:

@@ -1,6 +1,7 @@
 """`sdi-plugin convert`: weights from one naming to another."""
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -17,13 +18,15 @@ _WEIGHTS = "model.safetensors"  # and config.json: the names that save_pretraine
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "convert",
-        help="weights from the official naming, the core's or smp's to the core's or smp's",
+        help="weights between the official naming, the core's, smp's and mmseg's",
         description="Rename the weights of U-Net v2 for another framework. The tensors stay bit for bit the same, and\n"
         "nothing is written unless they fit the network that they describe.",
         epilog="examples:\n"
         "  sdi-plugin convert official.pth unetv2.safetensors --to core\n"
         "  sdi-plugin convert official.pth unetv2 --to smp\n"
         "    then, after import sdi_plugin.adapters.smp: smp.from_pretrained('unetv2')\n"
+        "  sdi-plugin convert unetv2 unetv2.pth --to mmseg\n"
+        "    then: mim test mmseg CONFIG --checkpoint unetv2.pth, with the printed options of the model\n"
         "  sdi-plugin convert unetv2 unetv2.safetensors --to core",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -32,9 +35,9 @@ def add_parser(commands: Any) -> None:
         "target",
         metavar="OUT",
         type=Path,
-        help="a file ending in .safetensors; with --to smp also a folder (a name without a suffix)",
+        help="a file ending in .safetensors, with --to mmseg in .pth; with --to smp also a folder (no suffix)",
     )
-    parser.add_argument("--to", choices=("core", "smp"), required=True, help="the naming to write")
+    parser.add_argument("--to", choices=("core", "smp", "mmseg"), required=True, help="the naming to write")
     parser.add_argument("--force", action="store_true", help="replace OUT where it exists")
     parser.set_defaults(run=run)
 
@@ -57,16 +60,22 @@ def run(arguments: argparse.Namespace) -> None:
 
     metadata = {"format": "pt", "sdi_plugin": __version__, "naming": to, "arguments": json.dumps(description)}
     try:
-        if target.suffix:
+        if to == "mmseg":
+            _save_mmseg(target, converted, description, metadata)
+        elif target.suffix:
             checkpoint.save(target, converted, metadata)
         else:
             _save_folder(target, converted, metadata, network)
     except OSError as error:
         raise CommandError(f"{target}: could not be written: {error.strerror}.") from error
     print(_summary(source, target, to, naming, description, dropped))
+    if to == "mmseg":
+        print(f"options of the model: {_mmseg_options(description)}")
 
 
 def _check_target(target: Path, to: str, force: bool) -> None:
+    if to == "mmseg" and target.suffix != ".pth":
+        raise CommandError(f"expected OUT to end in .pth, which mmengine reads, got {target}.")
     if to == "core" and target.suffix != ".safetensors":
         raise CommandError(f"expected OUT to end in .safetensors, got {target}.")
     if to == "smp" and target.suffix not in ("", ".safetensors"):
@@ -94,6 +103,10 @@ def _build(to: str, description: Mapping[str, Any]) -> Any:
         from sdi_plugin.model import UNetV2
 
         return UNetV2(**description)
+    if to == "mmseg":
+        from sdi_plugin.adapters.mmsegmentation.segmentor import unetv2
+
+        return unetv2(**description)
     from sdi_plugin.adapters.smp import UNetV2 as SmpUNetV2
 
     return SmpUNetV2(
@@ -125,6 +138,36 @@ def _save_folder(target: Path, state: Mapping[str, Any], metadata: Mapping[str, 
             os.rename(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save_mmseg(
+    target: Path, state: Mapping[str, Any], description: Mapping[str, Any], metadata: Mapping[str, str]
+) -> None:
+    """What mmengine's runner and mmseg's init_model read: a file of torch.save with the names of the classes."""
+    import torch
+
+    from sdi_plugin import atomic
+
+    count = max(2, description["classes"])  # one channel: background and foreground
+    classes = ["background", "foreground"] if count == 2 else [str(index) for index in range(count)]
+    palette = [[0, 0, 0], *([37 * i % 256, 192 * i % 256, 64 * i % 256] for i in range(1, count))]
+    meta = {**metadata, "dataset_meta": {"classes": classes, "palette": palette}}
+    buffer = io.BytesIO()
+    torch.save({"meta": meta, "state_dict": dict(state)}, buffer)
+    atomic.write(target, buffer.getvalue())
+
+
+def _mmseg_options(description: Mapping[str, Any]) -> str:
+    """For --cfg-options, after configs/unetv2_pvt_isic.py or another one with these classes."""
+    from sdi_plugin.adapters.mmsegmentation.segmentor import config
+
+    options = config(**description)
+    return " ".join(
+        f"model.{part}.{name}={json.dumps(value, separators=(',', ':'))}".replace('"', "").replace("null", "None")
+        for part in ("backbone", "decode_head")
+        for name, value in options[part].items()
+        if name != "type"
+    )
 
 
 def _summary(

@@ -1,0 +1,156 @@
+"""PVTv2 as a backbone of MMSegmentation."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from sdi_plugin import checkpoint
+from sdi_plugin.encoder import TimmEncoder, check_reachable
+
+from mmseg.registry import MODELS
+
+_STAGES = 4
+
+
+@MODELS.register_module()
+class PVTv2(BaseModule):
+    """Pyramid Vision Transformer v2 (Wang et al. 2022, arXiv 2106.13797), timm's, with weights that really load.
+
+    Args:
+        name: "pvt_v2_b0" to "pvt_v2_b5", or "pvt_v2_b2_li"; U-Net v2's is "pvt_v2_b2".
+        in_channels: of the image.
+        out_indices: the stages to return, of 0 to 3. Stages after the last of them are not built.
+        frozen_stages: n freezes the first n stages, with the patch embedding; -1 and 0 none.
+        drop_path_rate: stochastic depth; 0.1 in the official code.
+        with_cp: recompute maps in backward instead of storing them.
+        pretrained: True for ImageNet weights from timm's hub, or a file as in init_cfg.
+        init_cfg: None for a random start, or dict(type="Pretrained", checkpoint=FILE): an official PVTv2 or U-Net v2
+            checkpoint, timm's or safetensors; a URL (http, https) is downloaded once.
+
+    Shape:
+        x: (B, in_channels, H, W), 32 pixels or more an axis. Returns a tuple of maps, fine to coarse, stage i with
+        stride 4 * 2^i, for b2 with 64, 128, 320 and 512 channels (`out_channels`).
+
+    Convention:
+        Weights are loaded when mmengine initialises the model, which it does for training, not for test or inference.
+        All parameters load, or none and an error names the keys.
+
+    Raises:
+        ValueError: an argument out of range, or an image of other channels or fewer pixels.
+        FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: on loading: the file is missing or does not match.
+        RuntimeError: the hub or the URL's host does not answer within seconds.
+    """
+
+    def __init__(
+        self,
+        name: str = "pvt_v2_b2",
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        drop_path_rate: float = 0.1,
+        with_cp: bool = False,
+        pretrained: bool | str | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        if isinstance(pretrained, str):
+            if init_cfg is not None:
+                raise ValueError("PVTv2: expected pretrained or init_cfg, got both. Keep one of them.")
+            init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
+        super().__init__(init_cfg)
+        if not out_indices or list(out_indices) != sorted(set(out_indices) & set(range(_STAGES))):
+            raise ValueError(f"PVTv2: expected out_indices from 0 to 3, increasing, got {tuple(out_indices)}.")
+        if not -1 <= frozen_stages <= _STAGES:
+            raise ValueError(f"PVTv2: expected frozen_stages from -1 to {_STAGES}, got {frozen_stages}.")
+        self.name, self.in_channels, self.drop_path_rate = name, in_channels, drop_path_rate
+        self.out_indices, self.frozen_stages = tuple(out_indices), frozen_stages
+        self.from_hub = pretrained is True
+        encoder = self._encoder()
+        # The pyramid alone: its names are those of the core's and of smp's encoders after "encoder.".
+        self.model = encoder.model
+        self.out_channels = encoder.out_channels
+        if with_cp:
+            encoder.set_grad_checkpointing()
+        self._freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < 32:
+            raise ValueError(
+                f"PVTv2: expected images (B, {self.in_channels}, H, W) of 32 pixels or more an axis, got "
+                f"{tuple(x.shape)}. Pass in_channels= for other images; pad small ones: "
+                "data_preprocessor=dict(size_divisor=32, test_cfg=dict(size_divisor=32))."
+            )
+        return tuple(self.model(x))
+
+    def init_weights(self) -> None:
+        """Load the weights asked for; mmengine's own loader would take a file that does not fit in silence."""
+        if self.from_hub:
+            self.model.load_state_dict(self._encoder(weights=True).model.state_dict())
+        elif isinstance(self.init_cfg, Mapping) and self.init_cfg.get("type") == "Pretrained":
+            checkpoint.load_encoder(self.model, _local_file(self.init_cfg["checkpoint"]), owner=self.name)
+        else:
+            super().init_weights()
+        self._is_init = True
+
+    def train(self, mode: bool = True) -> "PVTv2":
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()  # no stochastic depth in what is frozen
+        return self
+
+    def no_weight_decay(self, name: str) -> bool:
+        """Whether a parameter of this name, such as "model.stages_0.norm.weight", is a bias or of a norm."""
+        return self.get_parameter(name).ndim <= 1
+
+    def layer_depth(self, name: str) -> tuple[int, int]:
+        """The layer of a parameter of this name, and the number of layers: the patch embedding, then block by block.
+
+        A stage's downsampling is of its first block, its norm of its last one.
+        """
+        blocks = [len(getattr(self.model, stage).blocks) for stage in self._stage_names()]
+        match = re.match(r"model\.stages_(\d)\.(?:(downsample|norm)|blocks\.(\d+))\.", name)
+        if match is None:
+            return 0, sum(blocks) + 1
+        stage, part, block = int(match[1]), match[2], int(match[3] or 0)
+        if part == "norm":
+            block = blocks[stage] - 1
+        return sum(blocks[:stage]) + block + 1, sum(blocks) + 1
+
+    def _encoder(self, weights: bool | None = None) -> TimmEncoder:
+        return TimmEncoder(
+            self.name, self.in_channels, weights, drop_path=self.drop_path_rate, out_indices=self.out_indices
+        )
+
+    def _stage_names(self) -> list[str]:
+        return [f"stages_{stage}" for stage in range(_STAGES) if hasattr(self.model, f"stages_{stage}")]
+
+    def _frozen(self) -> list[nn.Module]:
+        if self.frozen_stages < 1:
+            return []
+        model: Any = self.model
+        return [model.patch_embed, *(getattr(model, stage) for stage in self._stage_names()[: self.frozen_stages])]
+
+    def _freeze(self) -> None:
+        for module in self._frozen():
+            module.eval()
+            module.requires_grad_(False)
+
+
+def _local_file(path: str) -> Path:
+    """The file itself, or a copy of a URL's in torch's cache."""
+    if not path.startswith(("http://", "https://")):
+        return Path(path).expanduser()
+    file = Path(torch.hub.get_dir(), "checkpoints", path.rsplit("/", 1)[-1])
+    if not file.is_file():
+        cure = f"Download {path} elsewhere, and pass init_cfg=dict(type='Pretrained', checkpoint=FILE), or None"
+        check_reachable(path, f"PVTv2: could not get {path}", f"{cure} for a random start.")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(path, str(file))
+        except OSError as error:
+            raise RuntimeError(f"PVTv2: could not get {path} ({error}). {cure} for a random start.") from error
+    return file

@@ -1,0 +1,122 @@
+"""Lesion data sets as `sdi-plugin data prepare NAME --layout mmseg` lays them out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS, TRANSFORMS
+
+_PALETTE = [[0, 0, 0], [0, 192, 64]]
+
+
+@DATASETS.register_module()
+class LesionDataset(BaseSegDataset):
+    """A folder, or several, with img_dir/, ann_dir/, splits/*.txt and dataset.json: classes background and lesion.
+
+    Args:
+        data_root: that folder, or a list of them, whose images follow each other.
+        ann_file: one id a line, such as "splits/train.txt", in each folder; by default all images of img_dir.
+        data_prefix, img_suffix: as for every data set of mmseg; by default what the layout says.
+        dataset_name: of the samples, for `LesionMetric`; by default the name of the folder.
+        kwargs: of mmseg's BaseSegDataset.
+
+    Convention:
+        Masks hold 0 and 1 (the pipeline's `MaskToLabels` brings 0 and 255 to that).
+
+    Raises:
+        FileNotFoundError: no dataset.json, and no img_suffix given.
+        ValueError: no folder; dataset.json is of another layout.
+    """
+
+    METAINFO: ClassVar[dict] = {"classes": ("background", "lesion"), "palette": _PALETTE}
+
+    def __init__(
+        self,
+        data_root: str | Sequence[str],
+        ann_file: str = "",
+        data_prefix: dict | None = None,
+        img_suffix: str | None = None,
+        dataset_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        roots = [data_root] if isinstance(data_root, str | Path) else list(data_root)
+        if not roots:
+            raise ValueError(f"{type(self).__name__}: expected data_root, one folder or more, got none.")
+        lazy = {**kwargs, "lazy_init": True}
+        self.others = [type(self)(root, ann_file, data_prefix, img_suffix, dataset_name, **lazy) for root in roots[1:]]
+        root = Path(roots[0])
+        self.dataset_name = root.name if dataset_name is None else dataset_name
+        super().__init__(
+            data_root=str(root),
+            ann_file=ann_file,
+            data_prefix=data_prefix or {"img_path": "img_dir", "seg_map_path": "ann_dir"},
+            img_suffix=_described_suffix(type(self).__name__, root) if img_suffix is None else img_suffix,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        own = [{**item, "dataset_name": self.dataset_name} for item in super().load_data_list()]
+        return own + [item for other in self.others for item in other.load_data_list()]
+
+
+@DATASETS.register_module()
+class ISICDataset(LesionDataset):
+    """Skin lesions of the ISIC challenges 2016, 2017 and 2018 (task 1), see `LesionDataset`."""
+
+
+@DATASETS.register_module()
+class PH2Dataset(LesionDataset):
+    """Skin lesions of PH2, see `LesionDataset`."""
+
+
+@DATASETS.register_module()
+class PolypDataset(LesionDataset):
+    """Polyps of Kvasir-SEG, ClinicDB, ColonDB, CVC-300 and ETIS, see `LesionDataset`: classes background and polyp."""
+
+    METAINFO: ClassVar[dict] = {"classes": ("background", "polyp"), "palette": _PALETTE}
+
+
+@TRANSFORMS.register_module()
+class MaskToLabels(BaseTransform):
+    """Bring masks of 0 and 255, as ISIC and others publish them, to 0 and 1: for mmseg 255 is "ignore".
+
+    Stands after LoadAnnotations; where there is no annotation (inference) it does nothing.
+
+    Raises:
+        ValueError: a mask with values over 1 none of which is over 127.
+    """
+
+    def transform(self, results: dict) -> dict:
+        mask = results.get("gt_seg_map")
+        if mask is None:
+            return results
+        peak = int(mask.max())
+        if 1 < peak <= 127:
+            raise ValueError(
+                f"MaskToLabels: expected masks of 0 and 1, or 0 and 255, got values up to {peak} in "
+                f"{results.get('seg_map_path')}. Leave this transform out for labels of several classes."
+            )
+        if peak > 1:
+            results["gt_seg_map"] = (mask > 127).astype(np.uint8)
+        return results
+
+
+def _described_suffix(owner: str, root: Path) -> str:
+    file = root / "dataset.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{owner}: expected {file}, found none. Prepare the data set: "
+            f"sdi-plugin data prepare NAME --source DOWNLOAD --out {root} --layout mmseg; or pass img_suffix."
+        )
+    description = json.loads(file.read_text(encoding="utf-8"))
+    if description.get("layout") != "mmseg":
+        raise ValueError(
+            f"{owner}: expected a data set in the layout mmseg, got {description.get('layout')!r} in {root}. "
+            "Prepare it with --layout mmseg."
+        )
+    return description["img_suffix"]

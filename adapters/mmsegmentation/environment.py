@@ -1,0 +1,78 @@
+"""What mmseg needs before it can be imported: supported versions, and mmcv's compiled ops or a stand-in for them."""
+
+import importlib
+import re
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, NoReturn
+
+# mmsegmentation 1.2 with mmcv 2.1, or the maintained fork: onedl-mmsegmentation 1.3 and 1.4 with onedl-mmcv 2.3.
+_SUPPORTED = {"mmengine": ((0, 10), (0, 11)), "mmcv": ((2, 1), (2, 4)), "mmseg": ((1, 2), (1, 5))}
+_CURE = "Install the tested versions: pip install 'sdi-plugin[mmseg]'"
+
+
+def prepare() -> None:
+    """Check the versions, and put a stand-in for `mmcv._ext` in place where mmseg fails to import without it.
+
+    Raises:
+        ImportError: mmengine, mmcv, mmseg or what these import is missing, or of an unsupported version.
+    """
+    _check_version("mmengine", _import("mmengine"))
+    if _check_version("mmcv", _import("mmcv")) < (2, 2):  # the fork's mmseg does without compiled ops
+        _provide_ops()
+    _check_version("mmseg", _import("mmseg"))
+    _import("mmseg.models")
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # mmseg imports ftfy and regex without requiring them, and mmengine pkg_resources of setuptools below 82.
+        raise ImportError(f"sdi_plugin.adapters.mmsegmentation needs {error.name} to import {name}. {_CURE}") from error
+    except AssertionError as error:  # how mmseg tells that it does not fit the mmcv or mmengine at hand
+        raise ImportError(f"sdi_plugin.adapters.mmsegmentation: {error} {_CURE}") from error
+
+
+def _check_version(name: str, module: Any) -> tuple[int, ...]:
+    low, high = _SUPPORTED[name]
+    found = re.match(r"(\d+)\.(\d+)", module.__version__)
+    version = tuple(map(int, found.groups())) if found else ()
+    if not low <= version < high:
+        expected = f">={'.'.join(map(str, low))},<{'.'.join(map(str, high))}"
+        raise ImportError(
+            f"sdi_plugin.adapters.mmsegmentation: expected {name} {expected}, got {module.__version__}. {_CURE}"
+        )
+    return version
+
+
+def _provide_ops() -> None:
+    try:
+        importlib.import_module("mmcv.ops")
+    except ModuleNotFoundError as error:
+        if error.name != "mmcv._ext":
+            raise
+        sys.modules["mmcv._ext"] = _MissingOps("mmcv._ext")
+        importlib.import_module("mmcv.ops")
+
+
+class _MissingOps(ModuleType):
+    """In place of mmcv's compiled ops, which several modules of mmseg import whether they use them or not."""
+
+    def __init__(self, name: str):
+        super().__init__(name, "Stand-in of sdi_plugin for the compiled ops, which mmcv-lite has not.")
+        # mmengine asks for the spec, and takes one without a loader for mmcv-lite, which is what it is.
+        self.__spec__ = ModuleSpec(name, loader=None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def missing(*args: Any, **kwargs: Any) -> NoReturn:
+            raise RuntimeError(
+                f"The op {name} needs the full mmcv, got mmcv-lite. Install mmcv 2.1 for your torch and CUDA: "
+                "mim install 'mmcv>=2.1,<2.2'"
+            )
+
+        return missing

@@ -1,0 +1,201 @@
+"""U-Net v2's decoder as a decode head of MMSegmentation."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from sdi_plugin.adapters.mmsegmentation.losses import StructureLoss
+from sdi_plugin.decoder import UNetV2Decoder
+
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import CrossEntropyLoss, DiceLoss
+from mmseg.models.utils import resize
+from mmseg.registry import MODELS
+
+_CROSS_ENTROPY = {"type": "CrossEntropyLoss", "avg_non_ignore": True}
+
+
+@MODELS.register_module()
+class UNetV2Head(BaseDecodeHead):
+    """SDI skip connections and the top-down decoder of U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791).
+
+    Args:
+        in_channels: of the backbone's maps that it reads, fine to coarse, any number of them.
+        channels: C of the decoder.
+        num_classes: with the background: 2 for a lesion.
+        in_index: which of the backbone's maps; by default the first len(in_channels).
+        out_channels: num_classes, the default, for a softmax; 1 for a sigmoid of the foreground of two classes.
+        threshold: of the probability, where out_channels=1.
+        deep_supervision: number of supervised levels, finest first; 0 and 1 supervise the finest alone.
+        head_weights: factor of each supervised level's losses, finest first; 1 by default.
+        summed_heads: number of levels, finest first, whose logits are added for prediction; the published polyp scores
+            are of 2.
+        strides: from each level to the next coarser one; 2 by default. See `sdi_plugin.UNetV2Decoder`.
+        norm: after SDI's product, None as in the paper, "batch" or "layer".
+        with_cp: recompute maps in backward instead of storing them.
+        dropout_ratio: before the classifiers; 0 as in the paper.
+        loss_decode: one loss or several, of mmseg or `StructureLoss`; softmax cross-entropy by default, with
+            out_channels=1 the sigmoid's.
+        ignore_index: the label that counts neither in losses nor in accuracy.
+        sampler: of mmseg, for two or more out_channels.
+        align_corners: False as in the paper.
+        init_cfg: of mmengine. None keeps torch's own initialisation: another makes SDI's product vanish or explode.
+        kwargs: of mmseg's BaseDecodeHead.
+
+    Shape:
+        inputs: the backbone's maps (B, C_j, H_j, W_j). Returns the finest level's logits (B, out_channels, H_1, W_1);
+        mmseg resizes them to the image.
+
+    Convention:
+        In the log, losses and accuracy have mmseg's names, those of coarser levels after "level1.", "level2." ...
+        `sdi-plugin convert --to mmseg` gives the weights of the core or smp the names of this head with `PVTv2`.
+
+    Raises:
+        AssertionError: in_channels and in_index differ in length or are no sequences (mmseg's own check).
+        ValueError: an argument out of range; with out_channels=1 a sampler, or a loss that is not right for it: right
+            are StructureLoss, CrossEntropyLoss and DiceLoss with use_sigmoid=True, and any loss with the attribute
+            takes_one_channel; other maps than announced.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int = 32,
+        *,
+        num_classes: int,
+        in_index: Sequence[int] | None = None,
+        out_channels: int | None = None,
+        threshold: float = 0.5,
+        deep_supervision: int = 0,
+        head_weights: Sequence[float] | None = None,
+        summed_heads: int = 1,
+        strides: Sequence[int] | None = None,
+        norm: str | None = None,
+        with_cp: bool = False,
+        dropout_ratio: float = 0.0,
+        loss_decode: dict | Sequence[dict] | None = None,
+        sampler: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+        **kwargs: Any,
+    ):
+        out_channels = num_classes if out_channels is None else out_channels
+        if out_channels == 1 and num_classes != 2:
+            raise ValueError(
+                f"UNetV2Head: expected num_classes=2 (the background counts) with out_channels=1, got {num_classes}."
+            )
+        if out_channels == 1 and sampler is not None:
+            raise ValueError(
+                f"UNetV2Head: expected no sampler with out_channels=1, got {sampler}: mmseg's samplers take a softmax. "
+                "Use out_channels=2, or no sampler."
+            )
+        super().__init__(
+            in_channels,
+            channels,
+            num_classes=num_classes,
+            out_channels=out_channels,
+            threshold=threshold if out_channels == 1 else None,
+            dropout_ratio=dropout_ratio,
+            in_index=cast(Any, _indices(in_channels) if in_index is None else in_index),
+            input_transform="multiple_select",
+            loss_decode=loss_decode or {**_CROSS_ENTROPY, "use_sigmoid": out_channels == 1},
+            sampler=sampler,
+            init_cfg=init_cfg,
+            **kwargs,
+        )
+        if out_channels == 1 and not 0 < threshold < 1:
+            raise ValueError(f"UNetV2Head: expected a threshold between 0 and 1, got {threshold}.")
+        heads = max(1, int(deep_supervision))
+        if not 1 <= heads <= len(in_channels):
+            raise ValueError(
+                f"UNetV2Head: expected deep_supervision from 0 to {len(in_channels)} levels, got {deep_supervision}."
+            )
+        if not 1 <= summed_heads <= heads:
+            raise ValueError(
+                f"UNetV2Head: expected summed_heads from 1 to {heads} ({deep_supervision=}), got {summed_heads}."
+            )
+        self.head_weights = (1.0,) * heads if head_weights is None else tuple(map(float, head_weights))
+        if len(self.head_weights) != heads:
+            raise ValueError(f"UNetV2Head: expected {heads} head_weights ({deep_supervision=}), got {head_weights}.")
+        self.summed_heads = summed_heads
+        self.decoder = UNetV2Decoder(in_channels, 0, channels, strides=strides, norm=norm, checkpointing=with_cp)
+        self.auxiliary_convs = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for _ in range(heads - 1))
+        self._check_losses(sampler)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        return self.forward_heads(inputs, 1)[0]
+
+    def forward_heads(self, inputs: Sequence[Tensor], heads: int | None = None) -> list[Tensor]:
+        """The logits of the first `heads` supervised levels, or of all, each at its level's size, finest first."""
+        ys = self.decoder(self._transform_inputs(inputs))
+        classifiers = (self.conv_seg, *self.auxiliary_convs)[:heads]
+        return [
+            classifier(y if self.dropout is None else self.dropout(y))
+            for classifier, y in zip(classifiers, ys, strict=False)
+        ]
+
+    def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: Any) -> dict[str, Tensor]:
+        losses = {}
+        for level, (logits, weight) in enumerate(zip(self.forward_heads(inputs), self.head_weights, strict=True)):
+            prefix = f"level{level}." if level else ""
+            for name, value in self.loss_by_feat(logits, batch_data_samples).items():
+                losses[prefix + name] = weight * value if "loss" in name else value
+        return losses
+
+    def predict(self, inputs: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: Any) -> Tensor:
+        logits = self.forward_heads(inputs, self.summed_heads)
+        return torch.stack([self.predict_by_feat(one, batch_img_metas) for one in logits]).sum(0)
+
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
+        if self.out_channels > 1:
+            return super().loss_by_feat(seg_logits, batch_data_samples)
+        labels = self._stack_batch_gt(batch_data_samples)
+        logits = resize(seg_logits, labels.shape[2:], mode="bilinear", align_corners=self.align_corners)
+        losses: dict[str, Tensor] = {}
+        for loss in self._losses():
+            value = self._one_channel_loss(loss, logits, labels)
+            losses[loss.loss_name] = losses[loss.loss_name] + value if loss.loss_name in losses else value
+        losses["acc_seg"] = self._one_channel_accuracy(logits, labels)
+        return losses
+
+    def _one_channel_loss(self, loss: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        if not isinstance(loss, DiceLoss):
+            return loss(logits, labels.squeeze(1), ignore_index=self.ignore_index)
+        # Of class indices mmseg's DiceLoss takes channel 0 for the background; of a mask of the logits' shape it takes
+        # what is there. It knows no ignored pixels: a probability and a mask of 0 leave them out of its sums.
+        ignored = labels == self.ignore_index
+        return loss(logits.masked_fill(ignored, -math.inf), labels.masked_fill(ignored, 0))
+
+    def _one_channel_accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Percentage of the pixels that count whose class is right at the threshold, as mmseg's `accuracy`."""
+        valid = labels != self.ignore_index
+        correct = (logits.sigmoid() > cast(float, self.threshold)) == (labels == 1)
+        return 100 * (correct & valid).sum().float() / valid.sum().clamp_min(1)
+
+    def _losses(self) -> list[Any]:
+        return list(self.loss_decode) if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]
+
+    def _check_losses(self, sampler: dict | None) -> None:
+        for loss in self._losses():
+            name = type(loss).__name__
+            if sampler is not None and isinstance(loss, StructureLoss):
+                raise ValueError("UNetV2Head: StructureLoss weighs pixels itself. Use it without a sampler.")
+            right = isinstance(loss, CrossEntropyLoss | DiceLoss) and loss.use_sigmoid
+            if self.out_channels == 1 and not (right or getattr(loss, "takes_one_channel", False)):
+                raise ValueError(
+                    "UNetV2Head: expected with out_channels=1 StructureLoss, or CrossEntropyLoss or DiceLoss with "
+                    f"use_sigmoid=True, got {name} (use_sigmoid={getattr(loss, 'use_sigmoid', None)}), which is wrong "
+                    "for one channel. Use one of these, or out_channels=num_classes."
+                )
+            if isinstance(loss, StructureLoss) and self.out_channels > 2:
+                raise ValueError(
+                    f"UNetV2Head: StructureLoss is for one foreground, got {self.out_channels} channels. "
+                    "Use CrossEntropyLoss and DiceLoss."
+                )
+
+
+def _indices(channels: Any) -> Any:
+    """The indices of the maps with these channels; what has no length is left to mmseg's own check."""
+    return list(range(len(channels))) if isinstance(channels, Sequence) else -1

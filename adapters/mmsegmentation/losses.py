@@ -1,0 +1,59 @@
+"""Losses in MMSegmentation's form."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from sdi_plugin.losses import structure_loss
+
+from mmseg.registry import MODELS
+
+
+@MODELS.register_module()
+class StructureLoss(nn.Module):
+    """PraNet's weighted cross-entropy plus weighted IoU on the foreground; see `sdi_plugin.structure_loss`.
+
+    Args:
+        unweighted_bce: as the published code of PraNet and U-Net v2 computes it.
+        loss_weight: the factor of this loss.
+        loss_name: its name in the log; it counts where the name contains "loss".
+
+    Shape:
+        pred: logits (B, 1, H, W), or (B, 2, H, W), of which the foreground is channel 1 of the softmax. target: (B, H,
+        W), 1 is the foreground. Returns a scalar.
+
+    Convention:
+        Pixels of `ignore_index` count neither in the loss nor as foreground in the neighbourhoods that weigh pixels.
+
+    Raises:
+        ValueError: other channels; a `weight` of pixels (samplers give one), which this loss has of its own.
+    """
+
+    takes_one_channel = True  # for UNetV2Head
+
+    def __init__(
+        self, unweighted_bce: bool = False, loss_weight: float = 1.0, loss_name: str = "loss_structure"
+    ) -> None:
+        super().__init__()
+        self.unweighted_bce = unweighted_bce
+        self.loss_weight = loss_weight
+        self.loss_name = loss_name
+
+    def forward(
+        self, pred: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int | None = 255, **_: Any
+    ) -> Tensor:
+        if weight is not None:
+            raise ValueError("StructureLoss: expected no weight of pixels, got one. Use it without a sampler.")
+        if pred.ndim != 4 or pred.shape[1] not in (1, 2):
+            raise ValueError(
+                f"StructureLoss: expected logits (B, 1, H, W) or (B, 2, H, W), got {tuple(pred.shape)}. "
+                "For more classes take CrossEntropyLoss and DiceLoss."
+            )
+        logits = pred if pred.shape[1] == 1 else pred[:, 1:] - pred[:, :1]  # softmax of two is the sigmoid of that
+        target = target.unsqueeze(1)
+        valid = None if ignore_index is None else target != ignore_index
+        loss = structure_loss(logits, target == 1, unweighted_bce=self.unweighted_bce, valid=valid)
+        return self.loss_weight * loss
+
+    def extra_repr(self) -> str:
+        return f"unweighted_bce={self.unweighted_bce}, loss_weight={self.loss_weight}"

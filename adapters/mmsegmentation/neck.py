@@ -1,0 +1,51 @@
+"""SDI between any backbone and any decode head of MMSegmentation."""
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from sdi_plugin.sdi import SDISkip
+
+from mmseg.registry import MODELS
+
+
+@MODELS.register_module()
+class SDINeck(BaseModule):
+    """SDI at every level (Peng, Sonka, Chen 2023, arXiv 2311.17791), for UPerHead, FPNHead, SegformerHead or another.
+
+    Args:
+        in_channels: of the backbone's levels, fine to coarse.
+        channels: C inside SDI.
+        out_channels: of the levels given to the head: one int for all, one a level, or None for in_channels, which
+            leaves the head as it was without the neck.
+        norm: after SDI's product, None, "batch" or "layer"; see `sdi_plugin.SDI`.
+        with_cp: recompute maps in backward instead of storing them.
+        init_cfg: of mmengine.
+
+    Shape:
+        inputs: L tensors (B, in_channels[j], H_j, W_j), fine to coarse. Returns a tuple of L tensors (B,
+        out_channels[j], H_j, W_j).
+
+    Raises:
+        ValueError: an argument out of range, or other maps than announced; see `sdi_plugin.SDISkip`.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int = 32,
+        out_channels: int | Sequence[int] | None = None,
+        norm: str | None = None,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        super().__init__(init_cfg)
+        if out_channels is None:
+            out_channels = in_channels
+        elif isinstance(out_channels, int):
+            out_channels = [out_channels] * len(in_channels)
+        self.skip = SDISkip(in_channels, channels, out_channels, norm=norm, checkpointing=with_cp)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(self.skip(inputs))
