@@ -3,6 +3,7 @@
 official  the authors' U-Net v2, in both variants: encoder.backbone.* with sdi_1.*, backbone.* with attention_1.*
 core      sdi_plugin.UNetV2
 smp       sdi_plugin.adapters.smp.UNetV2
+nnunet    sdi_plugin.adapters.nnunet.PVTUNetV2
 pvt_v2    the encoder alone as PVTv2's authors publish it, with its classifier
 timm      the encoder alone as timm publishes it
 """
@@ -19,7 +20,8 @@ _LEVELS = 4  # of the official network
 
 
 def identify(state: Mapping[str, Tensor]) -> str:
-    """The naming of a state dict: "official", "core", "smp", "pvt_v2" or "timm" (the latter two: an encoder alone).
+    """The naming of a state dict: "official", "core", "smp", "nnunet", "pvt_v2" or "timm" (the latter two: an encoder
+    alone).
 
     Raises:
         CheckpointError: of another architecture.
@@ -27,8 +29,8 @@ def identify(state: Mapping[str, Tensor]) -> str:
     naming = _naming(state)
     if naming is None:
         raise CheckpointError(
-            "Expected the weights of U-Net v2 (official, core or smp) or of a PVTv2 encoder, got a checkpoint of "
-            f"another architecture, with {shorten(list(state), 5)}."
+            "Expected the weights of U-Net v2 (official, core, smp or nnunet) or of a PVTv2 encoder, got a checkpoint "
+            f"of another architecture, with {shorten(list(state), 5)}."
         )
     return naming
 
@@ -37,8 +39,8 @@ def convert(state: Mapping[str, Tensor], to: str = "core") -> tuple[dict[str, Te
     """Rename the weights of a whole network; the tensors stay as they are.
 
     Args:
-        state: official, core or smp.
-        to: "core" or "smp".
+        state: official, core, smp or nnunet.
+        to: "core", "smp" or "nnunet".
 
     Returns:
         The renamed state dict, and the names in `state` that have no counterpart and were dropped: the official
@@ -49,22 +51,22 @@ def convert(state: Mapping[str, Tensor], to: str = "core") -> tuple[dict[str, Te
         CheckpointError: of another architecture, an encoder alone, or two names for the same parameter.
         ValueError: another `to`.
     """
-    if to not in ("core", "smp"):
-        raise ValueError(f'convert: expected to="core" or "smp", got {to!r}.')
+    if to not in _TO:
+        raise ValueError(f"convert: expected to= one of {', '.join(_TO)}, got {to!r}.")
     naming = identify(state)
     if naming in ("pvt_v2", "timm"):
         raise CheckpointError(
             "Expected the weights of a whole network, got those of an encoder alone. "
             "Load them with UNetV2(encoder_weights=FILE)."
         )
-    core, dropped = {"official": _from_official, "smp": _from_smp, "core": _from_core}[naming](state)
-    return ({_smp_name(key): value for key, value in core.items()} if to == "smp" else core), dropped
+    core, dropped = _FROM[naming](state)
+    return {_TO[to](key): value for key, value in core.items()}, dropped
 
 
 def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The encoder's weights under timm's names; of a state dict that no naming knows, all of it."""
     naming = _naming(state)
-    if naming in ("official", "core", "smp"):
+    if naming in _FROM:
         whole, _ = convert(state)
         return {key[len(ENCODER) :]: value for key, value in whole.items() if key.startswith(ENCODER)}
     if naming == "pvt_v2":
@@ -85,7 +87,7 @@ def _naming(state: Mapping[str, Tensor]) -> str | None:
     if has("Translayer_", "seg_outs.") and has("backbone.", "encoder.backbone."):
         return "official"
     if has("decoder.skip.sdi.") and has("encoder."):
-        return "smp" if has("segmentation_head.") else "core"
+        return "smp" if has("segmentation_head.") else "nnunet" if has("decoder.seg_layers.") else "core"
     if has("patch_embed1.") and has("block1."):
         return "pvt_v2"
     if has("patch_embed.") and any(re.match(r"stages[._]0\.blocks\.0\.mlp\.dwconv\.", key) for key in state):
@@ -114,6 +116,15 @@ def _smp_name(key: str) -> str:
     if key.startswith("decoder.heads.0."):
         return key.replace("decoder.heads.0.", "segmentation_head.0.", 1)
     return re.sub(r"^decoder\.heads\.(\d+)\.", lambda m: f"auxiliary_heads.{int(m[1]) - 1}.", key)
+
+
+def _from_nnunet(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    return {re.sub(r"^decoder\.seg_layers\.", "decoder.heads.", key): value for key, value in state.items()}, []
+
+
+def _nnunet_name(key: str) -> str:
+    """Core -> nnunet: nnU-Net knows heads by that name."""
+    return re.sub(r"^decoder\.heads\.", "decoder.seg_layers.", key)
 
 
 def _from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -162,3 +173,7 @@ def _pvt_v2_name(key: str) -> str:
         "block": f"stages_{stage}.blocks.{rest}",
         "norm": f"stages_{stage}.norm.{rest}",
     }[part[1]]
+
+
+_FROM = {"official": _from_official, "core": _from_core, "smp": _from_smp, "nnunet": _from_nnunet}
+_TO = {"core": str, "smp": _smp_name, "nnunet": _nnunet_name}

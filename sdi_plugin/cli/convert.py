@@ -1,6 +1,7 @@
 """`sdi-plugin convert`: weights from one naming to another."""
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sdi_plugin import atomic
 from sdi_plugin.cli.errors import CommandError
 from sdi_plugin.version import __version__
 
@@ -17,14 +19,17 @@ _WEIGHTS = "model.safetensors"  # and config.json: the names that save_pretraine
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "convert",
-        help="weights from the official naming, the core's or smp's to the core's or smp's",
+        help="weights from the official naming or a framework's to the core's or another framework's",
         description="Rename the weights of U-Net v2 for another framework. The tensors stay bit for bit the same, and\n"
         "nothing is written unless they fit the network that they describe.",
         epilog="examples:\n"
         "  sdi-plugin convert official.pth unetv2.safetensors --to core\n"
         "  sdi-plugin convert official.pth unetv2 --to smp\n"
         "    then, after import sdi_plugin.adapters.smp: smp.from_pretrained('unetv2')\n"
-        "  sdi-plugin convert unetv2 unetv2.safetensors --to core",
+        "  sdi-plugin convert unetv2 unetv2.safetensors --to core\n"
+        "  sdi-plugin convert official.pth unetv2.pth --to nnunet\n"
+        "    then: nnUNetv2_train ... -tr nnUNetTrainerUNetV2PVT -pretrained_weights unetv2.pth\n"
+        "  sdi-plugin convert fold_0/checkpoint_final.pth unetv2.safetensors --to core",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="IN", type=Path, help="checkpoint, or the folder that save_pretrained wrote")
@@ -32,9 +37,10 @@ def add_parser(commands: Any) -> None:
         "target",
         metavar="OUT",
         type=Path,
-        help="a file ending in .safetensors; with --to smp also a folder (a name without a suffix)",
+        help="a file ending in .safetensors; with --to smp also a folder (a name without a suffix), with --to nnunet a "
+        "file ending in .pth",
     )
-    parser.add_argument("--to", choices=("core", "smp"), required=True, help="the naming to write")
+    parser.add_argument("--to", choices=("core", "smp", "nnunet"), required=True, help="the naming to write")
     parser.add_argument("--force", action="store_true", help="replace OUT where it exists")
     parser.set_defaults(run=run)
 
@@ -57,7 +63,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     metadata = {"format": "pt", "sdi_plugin": __version__, "naming": to, "arguments": json.dumps(description)}
     try:
-        if target.suffix:
+        if to == "nnunet":
+            _save_nnunet(target, converted)
+        elif target.suffix:
             checkpoint.save(target, converted, metadata)
         else:
             _save_folder(target, converted, metadata, network)
@@ -69,6 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _check_target(target: Path, to: str, force: bool) -> None:
     if to == "core" and target.suffix != ".safetensors":
         raise CommandError(f"expected OUT to end in .safetensors, got {target}.")
+    if to == "nnunet" and target.suffix != ".pth":
+        raise CommandError(f"expected OUT to end in .pth for nnU-Net, got {target}.")
     if to == "smp" and target.suffix not in ("", ".safetensors"):
         raise CommandError(f"expected OUT to end in .safetensors, or a folder without a suffix, got {target}.")
     if not target.parent.is_dir():
@@ -94,6 +104,17 @@ def _build(to: str, description: Mapping[str, Any]) -> Any:
         from sdi_plugin.model import UNetV2
 
         return UNetV2(**description)
+    if to == "nnunet":
+        from sdi_plugin.adapters.nnunet import PVTUNetV2
+
+        return PVTUNetV2(
+            description["in_channels"],
+            description["classes"],
+            description["encoder"],
+            description["channels"],
+            heads=max(1, description["deep_supervision"]),
+            norm=description["norm"],
+        )
     from sdi_plugin.adapters.smp import UNetV2 as SmpUNetV2
 
     return SmpUNetV2(
@@ -125,6 +146,15 @@ def _save_folder(target: Path, state: Mapping[str, Any], metadata: Mapping[str, 
             os.rename(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save_nnunet(target: Path, state: Mapping[str, Any]) -> None:
+    """What nnU-Net's -pretrained_weights reads: its own checkpoints, of which it takes the weights alone."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({"network_weights": dict(state), "trainer_name": "nnUNetTrainerUNetV2PVT"}, buffer)
+    atomic.write(target, buffer.getvalue())
 
 
 def _summary(
