@@ -181,5 +181,5 @@ def test_describe_refuses(state: Any, expected: str):
 
 
 def test_convert_refuses_other_namings():
-    with pytest.raises(ValueError, match='"core" or "smp"'):
+    with pytest.raises(ValueError, match="one of core, smp, nnunet, got 'mmseg'"):
         checkpoint.convert(_shapes(), "mmseg")

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import sdi_plugin
-import sdi_plugin.adapters.smp
 from sdi_plugin import checkpoint, losses, metrics, ops
+from sdi_plugin.adapters import nnunet, smp
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-MODULES = [sdi_plugin, ops, checkpoint, losses, metrics, sdi_plugin.adapters.smp]
+MODULES = [sdi_plugin, ops, checkpoint, losses, metrics, nnunet, smp]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

@@ -25,7 +25,7 @@ def counterpart(network_class_name: str) -> str:
     Raises:
         ValueError: a plan for another architecture.
     """
-    name = network_class_name.rpartition(".")[2]
+    name = _short(network_class_name)
     if name not in _COUNTERPART:
         raise ValueError(
             f"nnUNetTrainerUNetV2: expected plans for {' or '.join(list(_COUNTERPART)[:2])}, got {network_class_name}. "
@@ -34,12 +34,16 @@ def counterpart(network_class_name: str) -> str:
     return _COUNTERPART[name]
 
 
+def _short(network_class_name: str) -> str:
+    return network_class_name.rpartition(".")[2]
+
+
 def with_unetv2(plans: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the plans in which every configuration that has an architecture names its counterpart."""
+    """A copy of the plans in which every configuration names the counterpart of its network, where there is one."""
     plans = copy.deepcopy(plans)
     for configuration in plans["configurations"].values():
-        if "architecture" in configuration:
-            architecture = configuration["architecture"]
+        architecture = configuration.get("architecture")
+        if architecture and _short(architecture["network_class_name"]) in _COUNTERPART:
             architecture["network_class_name"] = counterpart(architecture["network_class_name"])
     return plans
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 import nnunet_life
+from sdi_plugin import UNetV2, checkpoint
 from sdi_plugin.adapters.nnunet import PlainConvUNetV2, PVTUNetV2, nnUNetTrainerUNetV2, nnUNetTrainerUNetV2PVT
 from sdi_plugin.adapters.nnunet.plans import class_path
+from sdi_plugin.cli import main
 
 
 @pytest.fixture
@@ -88,6 +90,16 @@ def test_the_papers_network(life, monkeypatch):
     life.plan("2d")
     model = life.train("2d", "nnUNetTrainerUNetV2PVT_noPretrain_1epoch")
     check_model(life, model, {0, 1}, network=PVTUNetV2)
+
+    trained = model / "fold_0" / "checkpoint_final.pth"
+    assert main(["convert", str(trained), str(model / "core.safetensors"), "--to", "core"]) == 0
+    core, network = UNetV2("pvt_v2_b0", classes=2, deep_supervision=4), PVTUNetV2(3, 2, "pvt_v2_b0")
+    checkpoint.load(core, model / "core.safetensors")
+    network.load_state_dict(torch.load(trained, weights_only=False)["network_weights"])
+    network.decoder.deep_supervision = False
+    x = torch.randn(1, 3, 48, 40)
+    with torch.no_grad():
+        assert torch.equal(core.eval()(x), network.eval()(x))
 
 
 class Killed(BaseException):
