@@ -45,4 +45,5 @@ clean:
 
 .venv/.demo .venv/.test .venv/.bench: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/csrc/*) | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$*]'
+	$(BIN)/sdi-plugin nnunet enable >/dev/null  # an editable install cannot bring these files
 	touch $@

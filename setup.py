@@ -1,31 +1,41 @@
-"""What pyproject.toml cannot say: an extension that the install does without where it cannot be built, and the folder
-.mim, in which MMSegmentation's `mim` looks for a package's configs and scripts."""
+"""What pyproject.toml cannot say.
+
+An extension that the install does without where it cannot be built; the folder .mim, in which MMSegmentation's `mim`
+looks for a package's configs and scripts; and files at the top of site-packages, by which nnU-Net finds the trainers
+(`sdi-plugin nnunet status` explains). Editable installs leave the latter two out.
+"""
 
 import shutil
-from pathlib import Path
-
 from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
+CSRC = "sdi_plugin/ops/csrc"
+STARTUP = sorted(path for path in Path("adapters/nnunet/startup").iterdir() if path.is_file())
 
-class BuildWithMim(build_py):
+
+class BuildForFrameworks(build_py):
     def run(self):
         super().run()
-        if not self.editable_mode:
-            mim = Path(self.build_lib, "sdi_plugin", ".mim")
-            shutil.rmtree(mim, ignore_errors=True)
-            skip = shutil.ignore_patterns("model-index.yml", "__pycache__")
-            shutil.copytree("configs", mim / "configs", ignore=skip)
-            shutil.copytree("adapters/mmsegmentation/tools", mim / "tools", ignore=skip)
-            shutil.copy("configs/model-index.yml", mim)
+        if self.editable_mode:
+            return
+        mim = Path(self.build_lib, "sdi_plugin", ".mim")
+        shutil.rmtree(mim, ignore_errors=True)
+        skip = shutil.ignore_patterns("model-index.yml", "__pycache__")
+        shutil.copytree("configs", mim / "configs", ignore=skip)
+        shutil.copytree("adapters/mmsegmentation/tools", mim / "tools", ignore=skip)
+        shutil.copy("configs/model-index.yml", mim)
+        for path in STARTUP:
+            self.copy_file(str(path), str(Path(self.build_lib, path.name)))
 
+    def get_outputs(self, include_bytecode=True):
+        return super().get_outputs(include_bytecode) + [str(Path(self.build_lib, path.name)) for path in STARTUP]
 
-CSRC = "sdi_plugin/ops/csrc"
 
 setup(
-    cmdclass={"build_py": BuildWithMim},
+    cmdclass={"build_py": BuildForFrameworks},
     ext_modules=[
         Extension(
             "sdi_plugin.ops._kernel",  # loaded with ctypes: a plain C ABI, no headers of Python or torch

@@ -181,5 +181,5 @@ def test_describe_refuses(state: Any, expected: str):
 
 
 def test_convert_refuses_other_namings():
-    with pytest.raises(ValueError, match="'core', 'smp', 'mmseg'"):
+    with pytest.raises(ValueError, match="'core', 'smp', 'mmseg', 'nnunet'"):
         checkpoint.convert(_shapes(), "keras")

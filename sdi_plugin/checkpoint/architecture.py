@@ -27,7 +27,7 @@ def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The arguments of `UNetV2` that build the network of these weights, from their names and shapes.
 
     Args:
-        state: official, core or smp, with a PVTv2 encoder.
+        state: official, core, smp or nnunet, with a PVTv2 encoder.
 
     Returns:
         encoder, in_channels, classes, channels, deep_supervision (the number of heads, or 0 for one), norm.

@@ -21,7 +21,7 @@ def load(model: nn.Module, path: str | Path, heads: str = "strict") -> list[str]
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], heads: str = "strict") -> list[str]:
-    """Load official, core or smp weights into a core `UNetV2`, all of them or none.
+    """Load official, core, smp or nnunet weights into a core `UNetV2`, all of them or none.
 
     An official checkpoint has four heads. To have all of them, as the published evaluation needs, build
     `UNetV2(deep_supervision=4)`; to predict with the finest alone, pass heads="drop".
@@ -57,8 +57,8 @@ def load_encoder(model: nn.Module, path: str | Path, owner: str) -> None:
     """Load a file into a feature pyramid of timm, all of its parameters or none.
 
     The file may hold the encoder alone (official PVTv2; timm's names, as a classifier or a pyramid) or a whole U-Net v2
-    (official, core, smp). What timm's classifier has and the pyramid has not, its head above all, is left out. For
-    images of other than 3 channels the first convolution is adapted as timm does.
+    (official, core, smp, nnunet). What timm's classifier has and the pyramid has not, its head above all, is left out.
+    For images of other than 3 channels the first convolution is adapted as timm does.
 
     Args:
         model: of `timm.create_model(owner, features_only=True)`.

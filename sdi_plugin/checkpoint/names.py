@@ -4,6 +4,7 @@ official  the authors' U-Net v2, in both variants: encoder.backbone.* with sdi_1
 core      sdi_plugin.UNetV2
 smp       sdi_plugin.adapters.smp.UNetV2
 mmseg     mmseg's EncoderDecoder with PVTv2 and UNetV2Head of sdi_plugin.adapters.mmsegmentation
+nnunet    sdi_plugin.adapters.nnunet.PVTUNetV2
 pvt_v2    the encoder alone as PVTv2's authors publish it, with its classifier
 timm      the encoder alone as timm publishes it
 """
@@ -20,7 +21,7 @@ _LEVELS = 4  # of the official network
 
 
 def identify(state: Mapping[str, Tensor]) -> str:
-    """The naming: "official", "core", "smp", "mmseg", or, of an encoder alone, "pvt_v2" or "timm".
+    """The naming: "official", "core", "smp", "mmseg", "nnunet", or, of an encoder alone, "pvt_v2" or "timm".
 
     Raises:
         CheckpointError: of another architecture.
@@ -28,7 +29,7 @@ def identify(state: Mapping[str, Tensor]) -> str:
     naming = _naming(state)
     if naming is None:
         raise CheckpointError(
-            "Expected the weights of U-Net v2 (official, core, smp or mmseg) or of a PVTv2 encoder, got a checkpoint "
+            "Expected the weights of U-Net v2 (official, core, smp, mmseg or nnunet) or of a PVTv2 encoder, got those "
             f"of another architecture, with {shorten(list(state), 5)}."
         )
     return naming
@@ -38,8 +39,8 @@ def convert(state: Mapping[str, Tensor], to: str = "core") -> tuple[dict[str, Te
     """Rename the weights of a whole network; the tensors stay as they are.
 
     Args:
-        state: official, core, smp or mmseg.
-        to: "core", "smp" or "mmseg".
+        state: official, core, smp, mmseg or nnunet.
+        to: "core", "smp", "mmseg" or "nnunet".
 
     Returns:
         The renamed state dict, and the names in `state` that have no counterpart and were dropped: the official
@@ -87,7 +88,7 @@ def _naming(state: Mapping[str, Tensor]) -> str | None:
     if has("Translayer_", "seg_outs.") and has("backbone.", "encoder.backbone."):
         return "official"
     if has("decoder.skip.sdi.") and has("encoder."):
-        return "smp" if has("segmentation_head.") else "core"
+        return "smp" if has("segmentation_head.") else "nnunet" if has("decoder.seg_layers.") else "core"
     if has("decode_head.decoder.skip.sdi.") and has("backbone.model."):
         return "mmseg"
     if has("patch_embed1.") and has("block1."):
@@ -141,6 +142,15 @@ def _mmseg_name(key: str) -> str:
     return re.sub(r"^decoder\.", "decode_head.decoder.", key)
 
 
+def _from_nnunet(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    return {re.sub(r"^decoder\.seg_layers\.", "decoder.heads.", key): value for key, value in state.items()}, []
+
+
+def _nnunet_name(key: str) -> str:
+    """Core -> nnunet: nnU-Net knows heads by that name."""
+    return re.sub(r"^decoder\.heads\.", "decoder.seg_layers.", key)
+
+
 def _from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     core: dict[str, Tensor] = {}
     dropped: list[str] = []
@@ -189,5 +199,11 @@ def _pvt_v2_name(key: str) -> str:
     }[part[1]]
 
 
-_TO_CORE = {"official": _from_official, "core": _from_core, "smp": _from_smp, "mmseg": _from_mmseg}
-_FROM_CORE = {"core": str, "smp": _smp_name, "mmseg": _mmseg_name}
+_TO_CORE = {
+    "official": _from_official,
+    "core": _from_core,
+    "smp": _from_smp,
+    "mmseg": _from_mmseg,
+    "nnunet": _from_nnunet,
+}
+_FROM_CORE = {"core": str, "smp": _smp_name, "mmseg": _mmseg_name, "nnunet": _nnunet_name}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sdi_plugin import atomic
 from sdi_plugin.cli.errors import CommandError
 from sdi_plugin.version import __version__
 
@@ -18,7 +19,7 @@ _WEIGHTS = "model.safetensors"  # and config.json: the names that save_pretraine
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "convert",
-        help="weights between the official naming, the core's, smp's and mmseg's",
+        help="weights from the official naming or a framework's to the core's or another framework's",
         description="Rename the weights of U-Net v2 for another framework. The tensors stay bit for bit the same, and\n"
         "nothing is written unless they fit the network that they describe.",
         epilog="examples:\n"
@@ -27,7 +28,9 @@ def add_parser(commands: Any) -> None:
         "    then, after import sdi_plugin.adapters.smp: smp.from_pretrained('unetv2')\n"
         "  sdi-plugin convert unetv2 unetv2.pth --to mmseg\n"
         "    then: mim test mmseg CONFIG --checkpoint unetv2.pth, with the printed options of the model\n"
-        "  sdi-plugin convert unetv2 unetv2.safetensors --to core",
+        "  sdi-plugin convert official.pth unetv2.pth --to nnunet\n"
+        "    then: nnUNetv2_train ... -tr nnUNetTrainerUNetV2PVT -pretrained_weights unetv2.pth\n"
+        "  sdi-plugin convert fold_0/checkpoint_final.pth unetv2.safetensors --to core",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="IN", type=Path, help="checkpoint, or the folder that save_pretrained wrote")
@@ -35,9 +38,9 @@ def add_parser(commands: Any) -> None:
         "target",
         metavar="OUT",
         type=Path,
-        help="a file ending in .safetensors, with --to mmseg in .pth; with --to smp also a folder (no suffix)",
+        help="a file ending in .safetensors, with --to mmseg or nnunet in .pth; with --to smp also a folder",
     )
-    parser.add_argument("--to", choices=("core", "smp", "mmseg"), required=True, help="the naming to write")
+    parser.add_argument("--to", choices=("core", "smp", "mmseg", "nnunet"), required=True, help="the naming to write")
     parser.add_argument("--force", action="store_true", help="replace OUT where it exists")
     parser.set_defaults(run=run)
 
@@ -62,6 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         if to == "mmseg":
             _save_mmseg(target, converted, description, metadata)
+        elif to == "nnunet":
+            _save_nnunet(target, converted)
         elif target.suffix:
             checkpoint.save(target, converted, metadata)
         else:
@@ -78,6 +83,8 @@ def _check_target(target: Path, to: str, force: bool) -> None:
         raise CommandError(f"expected OUT to end in .pth, which mmengine reads, got {target}.")
     if to == "core" and target.suffix != ".safetensors":
         raise CommandError(f"expected OUT to end in .safetensors, got {target}.")
+    if to == "nnunet" and target.suffix != ".pth":
+        raise CommandError(f"expected OUT to end in .pth for nnU-Net, got {target}.")
     if to == "smp" and target.suffix not in ("", ".safetensors"):
         raise CommandError(f"expected OUT to end in .safetensors, or a folder without a suffix, got {target}.")
     if not target.parent.is_dir():
@@ -107,6 +114,17 @@ def _build(to: str, description: Mapping[str, Any]) -> Any:
         from sdi_plugin.adapters.mmsegmentation.segmentor import unetv2
 
         return unetv2(**description)
+    if to == "nnunet":
+        from sdi_plugin.adapters.nnunet import PVTUNetV2
+
+        return PVTUNetV2(
+            description["in_channels"],
+            description["classes"],
+            description["encoder"],
+            description["channels"],
+            heads=max(1, description["deep_supervision"]),
+            norm=description["norm"],
+        )
     from sdi_plugin.adapters.smp import UNetV2 as SmpUNetV2
 
     return SmpUNetV2(
@@ -168,6 +186,15 @@ def _mmseg_options(description: Mapping[str, Any]) -> str:
         for name, value in options[part].items()
         if name != "type"
     )
+
+
+def _save_nnunet(target: Path, state: Mapping[str, Any]) -> None:
+    """What nnU-Net's -pretrained_weights reads: its own checkpoints, of which it takes the weights alone."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({"network_weights": dict(state), "trainer_name": "nnUNetTrainerUNetV2PVT"}, buffer)
+    atomic.write(target, buffer.getvalue())
 
 
 def _summary(

@@ -13,7 +13,10 @@ _FRAMEWORKS = {
     "onedl-mmsegmentation": ("1.4", "1.5"),
     "nnunetv2": ("2.6", "2.9"),
 }
-_ADAPTERS = {"segmentation-models-pytorch": "sdi_plugin.adapters.smp"}
+_ADAPTERS = {
+    "segmentation-models-pytorch": "sdi_plugin.adapters.smp",
+    "nnunetv2": "sdi_plugin.adapters.nnunet",
+}
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "safetensors", "triton")
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from safetensors import safe_open
 from torch import Tensor
 
 import official
 import sdi_plugin.adapters.smp  # noqa: F401  registers "unetv2"
 from sdi_plugin import UNetV2, __version__, checkpoint
+from sdi_plugin.adapters.nnunet import PVTUNetV2
 from sdi_plugin.cli import main
 
 
@@ -76,6 +78,29 @@ def test_smp_loads_the_folder_and_computes_the_same(tmp_path: Path, source: Path
     with torch.no_grad():
         assert torch.equal(network.eval()(x), model.eval()(x))
     assert len(network.auxiliary_heads) == 3
+
+
+@pytest.mark.parametrize("naming", ["core", "smp", "nnunet"])
+def test_official_to_nnunet_and_back_is_exact(tmp_path: Path, source: Path, weights: dict[str, Tensor], naming: str):
+    assert _convert(source, tmp_path / "nnunet.pth", "nnunet") == 0
+    network = PVTUNetV2(3, 2, "pvt_v2_b0", 16)
+    load_pretrained_weights(network, str(tmp_path / "nnunet.pth"))  # all but the heads
+    network.load_state_dict(checkpoint.read(tmp_path / "nnunet.pth"))
+    target = tmp_path / f"back{'.pth' if naming == 'nnunet' else '.safetensors'}"
+    assert _convert(tmp_path / "nnunet.pth", target, naming) == 0
+    _assert_same(checkpoint.convert(checkpoint.read(target))[0], checkpoint.convert(weights)[0])
+
+
+def test_one_head_is_enough_for_pretrained_weights(tmp_path: Path):
+    core = UNetV2("pvt_v2_b0")
+    checkpoint.save(tmp_path / "core.safetensors", core.state_dict())
+    assert _convert(tmp_path / "core.safetensors", tmp_path / "nnunet.pth", "nnunet") == 0
+    network = PVTUNetV2(3, 5, "pvt_v2_b0")
+    load_pretrained_weights(network, str(tmp_path / "nnunet.pth"))
+    _assert_same(
+        {key: value for key, value in network.state_dict().items() if "seg_layers" not in key},
+        {key: value for key, value in core.state_dict().items() if "heads" not in key},
+    )
 
 
 def test_what_smp_saved_becomes_core(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -194,6 +219,7 @@ def test_bad_input_is_told_in_one_line_and_writes_nothing(
         pytest.param("x", "core", "expected OUT to end in .safetensors", id="core to a folder"),
         pytest.param("x.pth", "core", "expected OUT to end in .safetensors", id="core to .pth"),
         pytest.param("x.pth", "smp", "or a folder without a suffix", id="smp to .pth"),
+        pytest.param("x", "nnunet", "expected OUT to end in .pth", id="nnunet to a folder"),
         pytest.param("none/x.safetensors", "core", "no such folder", id="no folder for a file"),
         pytest.param("none/x", "smp", "no such folder", id="no folder for a folder"),
         pytest.param("folder.safetensors", "core", "expected a file, got a folder", id="a folder of that name"),

@@ -42,6 +42,6 @@ def test_versions_out_of_range_are_told(version, supported, reason, monkeypatch)
 
 
 def test_a_framework_without_an_adapter_is_not_called_supported(monkeypatch):
-    monkeypatch.setattr(info, "_version", lambda name: "2.8.1")
-    framework = info.collect()["frameworks"]["nnunetv2"]
+    monkeypatch.setattr(info, "_version", lambda name: "1.2.2")
+    framework = info.collect()["frameworks"]["mmsegmentation"]
     assert (framework["supported"], framework["reason"]) == (False, "its adapter is not part of this release")

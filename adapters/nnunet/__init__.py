@@ -1,0 +1,40 @@
+"""U-Net v2 for nnU-Net v2: trainers, networks and a planner. The trainers are found without an import."""
+
+from importlib import metadata
+
+SUPPORTED = ">=2.6,<2.9"
+
+try:
+    import nnunetv2  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "nnunetv2":
+        raise  # nnU-Net is there, and something that it needs is not: its own error says what
+    raise ImportError(
+        "sdi_plugin.adapters.nnunet needs nnU-Net v2. Install it: pip install 'sdi-plugin[nnunet]'"
+    ) from error
+
+_version = metadata.version("nnunetv2")
+if not _version.startswith(("2.6", "2.7", "2.8")):
+    raise ImportError(
+        f"sdi_plugin.adapters.nnunet: expected nnunetv2 {SUPPORTED}, got {_version}. "
+        "Install one of these: pip install 'sdi-plugin[nnunet]'"
+    )
+
+from sdi_plugin.adapters.nnunet.network import PlainConvUNetV2, ResidualEncoderUNetV2  # noqa: E402
+from sdi_plugin.adapters.nnunet.planner import nnUNetPlannerUNetV2  # noqa: E402
+from sdi_plugin.adapters.nnunet.pvt import PVTUNetV2  # noqa: E402
+from sdi_plugin.adapters.nnunet.trainer import nnUNetTrainerUNetV2  # noqa: E402
+from sdi_plugin.adapters.nnunet.trainer_pvt import (  # noqa: E402
+    nnUNetTrainerUNetV2PVT,
+    nnUNetTrainerUNetV2PVT_noPretrain,
+)
+
+__all__ = [
+    "PVTUNetV2",
+    "PlainConvUNetV2",
+    "ResidualEncoderUNetV2",
+    "nnUNetPlannerUNetV2",
+    "nnUNetTrainerUNetV2",
+    "nnUNetTrainerUNetV2PVT",
+    "nnUNetTrainerUNetV2PVT_noPretrain",
+]

@@ -1,0 +1,48 @@
+"""U-Net v2's decoder as nnU-Net talks to one: heads named seg_layers, deep supervision as a switch."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from sdi_plugin import dimension
+from sdi_plugin.decoder import UNetV2Decoder
+
+
+class NNUNetDecoder(UNetV2Decoder):
+    """`sdi_plugin.UNetV2Decoder` with nnU-Net's contract.
+
+    nnU-Net switches `deep_supervision` on and off, and `-pretrained_weights` leaves out what is named seg_layers.
+
+    Args:
+        in_channels, channels, dim, strides, norm, checkpointing: see `UNetV2Decoder`.
+        classes: K, of the heads.
+        heads: number of supervised levels, finest first.
+        deep_supervision: the switch at the start.
+
+    Shape:
+        features: L tensors (B, in_channels[j], *S_j), fine to coarse. Returns logits (B, K, *S_0), or with deep
+        supervision a list of `heads` of them (B, K, *S_j), finest first.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        classes: int,
+        channels: int = 32,
+        *,
+        heads: int,
+        dim: int = 2,
+        strides: Sequence[int | Sequence[int]] | None = None,
+        deep_supervision: bool = True,
+        norm: str | None = None,
+        checkpointing: bool = False,
+    ):
+        super().__init__(in_channels, 0, channels, dim=dim, strides=strides, norm=norm, checkpointing=checkpointing)
+        self.seg_layers = nn.ModuleList(dimension.conv(dim)(channels, classes, 1) for _ in range(heads))
+        self.deep_supervision = deep_supervision
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor | list[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ys = self.forward_features(features)
+        if not self.deep_supervision:
+            return self.seg_layers[0](ys[0])
+        return [head(y) for head, y in zip(self.seg_layers, ys, strict=False)]

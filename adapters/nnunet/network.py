@@ -1,0 +1,150 @@
+"""U-Net v2 on the encoder of an nnU-Net plan, in 2-D and 3-D."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
+from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
+from torch import Tensor, nn
+
+from sdi_plugin.adapters.nnunet.decoder import NNUNetDecoder
+from sdi_plugin.sdi import SDI
+
+
+class PlanUNetV2(nn.Module):
+    """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791) on the encoder that an nnU-Net plan describes.
+
+    Args:
+        input_channels: of the image.
+        num_classes: K, of the logits.
+        n_stages: L, the number of the encoder's stages.
+        features_per_stage: of the encoder, one number or one a stage.
+        n_conv_per_stage_decoder: taken from plans and not used: U-Net v2's decoder has no such blocks.
+        deep_supervision: whether all heads answer, or the finest alone; `decoder.deep_supervision` switches it.
+        channels: C of SDI and decoder.
+        checkpointing: recompute attention and SDI in backward instead of storing their maps.
+        encoder: what else the plan says of the encoder: conv_op, kernel_sizes, strides, norm_op and so on.
+
+    Shape:
+        x: (B, input_channels, *S), S divisible by the product of all strides. Returns logits (B, K, *S), or with deep
+        supervision the list of L - 1 logits at the stages' sizes but the coarsest, finest first.
+
+    Convention:
+        The norm after the 1x1 reductions is the plan's. Convolutions of SDI start so that the product's terms have
+        mean 1 and its standard deviation is about 1 for any L; the product is accumulated in float32. `initialize` is
+        nnU-Net's hook for the encoder's initialisation.
+    """
+
+    encoder_class: Any
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        n_stages: int,
+        features_per_stage: int | Sequence[int],
+        *,
+        n_conv_per_stage_decoder: int | Sequence[int] | None = None,
+        deep_supervision: bool = False,
+        channels: int = 32,
+        checkpointing: bool = False,
+        **encoder: Any,
+    ):
+        super().__init__()
+        features = [features_per_stage] * n_stages if isinstance(features_per_stage, int) else list(features_per_stage)
+        self.encoder = self.encoder_class(input_channels, n_stages, features, return_skips=True, **encoder)
+        self.channels = channels
+        self.decoder = NNUNetDecoder(
+            features,
+            num_classes,
+            channels,
+            heads=max(1, n_stages - 1),  # nnU-Net has no target at the lowest resolution
+            dim=convert_conv_op_to_dim(self.encoder.conv_op),
+            strides=self.encoder.strides[1:],
+            deep_supervision=deep_supervision,
+            checkpointing=checkpointing,
+        )
+        if self.encoder.norm_op is not None:
+            # The plan's norm: batches of 2 and sliding windows are the reason why nnU-Net avoids batch norm.
+            for reduction in self.decoder.skip.reductions:
+                reduction.bn = self.encoder.norm_op(channels, **(self.encoder.norm_op_kwargs or {}))
+        _keep_scale(self.decoder)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        return self.decoder(self.encoder(x))
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
+        """Elements of the convolutions' outputs for one image, from which nnU-Net's planners estimate the memory.
+
+        Args:
+            input_size: of the patch, without batch and channels.
+
+        Convention:
+            As nnU-Net counts: every convolution's output once, which stands for the two maps that autograd keeps of it
+            (before and after its norm). Of the attention's two products at a level, which autograd keeps too, one is
+            counted. SDI's convolutions are one map: their outputs are never stored.
+        """
+        dim = convert_conv_op_to_dim(self.encoder.conv_op)
+        if len(input_size) != dim:
+            raise ValueError(
+                f"compute_conv_feature_map_size: expected a patch of {dim} axes, got {tuple(input_size)}. "
+                "Give it without batch and channels."
+            )
+        total = self.encoder.compute_conv_feature_map_size(input_size)
+        size, levels = list(input_size), len(self.encoder.strides)
+        for level, stride in enumerate(self.encoder.strides):
+            size = [axis // step for axis, step in zip(size, stride, strict=True)]
+            attention = self.encoder.output_channels[level] + 1
+            reduced_and_fused = 2 * self.channels
+            upsampled = self.channels if level < levels - 1 else 0
+            head = self.decoder.seg_layers[0].out_channels if self._has_head(level) else 0
+            total += np.prod([attention + reduced_and_fused + upsampled + head, *size], dtype=np.int64)
+        return total
+
+    def _has_head(self, level: int) -> bool:
+        return level == 0 or (self.decoder.deep_supervision and level < len(self.decoder.seg_layers))
+
+
+class PlainConvUNetV2(PlanUNetV2):
+    """`PlanUNetV2` in place of nnU-Net's PlainConvUNet: its plans build it."""
+
+    encoder_class = PlainConvEncoder
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        if isinstance(module, PlainConvEncoder):
+            module.apply(InitWeights_He(1e-2))
+
+
+class ResidualEncoderUNetV2(PlanUNetV2):
+    """`PlanUNetV2` in place of nnU-Net's ResidualEncoderUNet, of the presets ResEnc M, L and XL."""
+
+    encoder_class = ResidualEncoder
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        if isinstance(module, ResidualEncoder):
+            module.apply(InitWeights_He(1e-2))
+            module.apply(init_last_bn_before_add_to_0)
+
+
+def _keep_scale(decoder: NNUNetDecoder) -> None:
+    """Start every term of SDI's product at 1 + noise, so that neither its values nor its gradients drift with L.
+
+    L independent terms of mean 1 and variance v multiply to the variance (1 + v)^L - 1, which is 1 for
+    v = 2^(1/L) - 1. The transposed convolutions halve the variance, so that the sum over levels is bounded too.
+    """
+    for sdi in decoder.skip.sdi:
+        assert isinstance(sdi, SDI)
+        for conv in sdi.convs:
+            weight, bias = cast(Tensor, conv.weight), cast(Tensor, conv.bias)
+            nn.init.normal_(weight, std=math.sqrt((2 ** (1 / sdi.levels) - 1) / weight[0].numel()))
+            nn.init.ones_(bias)
+    for up in decoder.ups:
+        weight, stride = cast(Tensor, up.weight), cast(tuple[int, ...], up.stride)
+        reached = weight[:, 0].numel() / math.prod(stride)  # input values of one output value
+        nn.init.normal_(weight, std=math.sqrt(0.5 / reached))

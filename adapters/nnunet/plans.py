@@ -1,0 +1,60 @@
+"""Plans that name U-Net v2, so that whatever reads them builds it: nnU-Net's own trainer too."""
+
+import copy
+from typing import Any
+
+from sdi_plugin.adapters.nnunet.network import PlainConvUNetV2, ResidualEncoderUNetV2
+from sdi_plugin.adapters.nnunet.pvt import PVTUNetV2
+
+
+def class_path(network: type) -> str:
+    return f"{network.__module__}.{network.__name__}"
+
+
+_COUNTERPART = {
+    "PlainConvUNet": class_path(PlainConvUNetV2),
+    "ResidualEncoderUNet": class_path(ResidualEncoderUNetV2),
+    "PlainConvUNetV2": class_path(PlainConvUNetV2),
+    "ResidualEncoderUNetV2": class_path(ResidualEncoderUNetV2),
+}
+
+
+def counterpart(network_class_name: str) -> str:
+    """The network of this package for the class that a plan names.
+
+    Raises:
+        ValueError: a plan for another architecture.
+    """
+    name = _short(network_class_name)
+    if name not in _COUNTERPART:
+        raise ValueError(
+            f"nnUNetTrainerUNetV2: expected plans for {' or '.join(list(_COUNTERPART)[:2])}, got {network_class_name}. "
+            "Pass plans of nnU-Net's default or ResEnc planners with -p."
+        )
+    return _COUNTERPART[name]
+
+
+def _short(network_class_name: str) -> str:
+    return network_class_name.rpartition(".")[2]
+
+
+def with_unetv2(plans: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the plans in which every configuration names the counterpart of its network, where there is one."""
+    plans = copy.deepcopy(plans)
+    for configuration in plans["configurations"].values():
+        architecture = configuration.get("architecture")
+        if architecture and _short(architecture["network_class_name"]) in _COUNTERPART:
+            architecture["network_class_name"] = counterpart(architecture["network_class_name"])
+    return plans
+
+
+def with_pvt(plans: dict[str, Any], encoder: str) -> dict[str, Any]:
+    """A copy of the plans in which every 2-D configuration that has an architecture names PVTUNetV2."""
+    plans = copy.deepcopy(plans)
+    for configuration in plans["configurations"].values():
+        architecture = configuration.get("architecture")
+        if architecture and str(architecture["arch_kwargs"].get("conv_op")).endswith("Conv2d"):
+            architecture["network_class_name"] = class_path(PVTUNetV2)
+            architecture["arch_kwargs"] = {"encoder": encoder}
+            architecture["_kw_requires_import"] = []
+    return plans

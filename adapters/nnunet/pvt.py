@@ -1,0 +1,69 @@
+"""The paper's network, on PVTv2, as nnU-Net trains and calls it."""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from sdi_plugin.adapters.nnunet.decoder import NNUNetDecoder
+from sdi_plugin.decoder import resize_linear
+from sdi_plugin.encoder import TimmEncoder, pad_to
+
+# Of the heads' logits, by which the 2-D labels are reduced for each: the levels have strides 4, 8, 16, 32 and are
+# resized by 4, as in the official ISIC training.
+SCALES = (1.0, 0.5, 0.25, 0.125)
+
+
+class PVTUNetV2(nn.Module):
+    """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791) on PVTv2, 2-D, with the heads that nnU-Net supervises.
+
+    With equal weights its logits are those of `sdi_plugin.UNetV2`; `sdi-plugin convert` brings them from one to the
+    other.
+
+    Args:
+        input_channels: of the image, any number.
+        num_classes: K, of the logits.
+        encoder: timm's name, "pvt_v2_b0" to "pvt_v2_b5"; the paper's is "pvt_v2_b2".
+        channels: C of the decoder.
+        heads: 1 to 4, the number of supervised levels.
+        deep_supervision: whether all heads answer, or the finest alone; `decoder.deep_supervision` switches it.
+        norm: after SDI's product, None as in the paper; see `sdi_plugin.SDI`.
+
+    Shape:
+        x: (B, input_channels, H, W), any size. Returns logits (B, K, H, W), or with deep supervision a list of `heads`
+        logits of size round(H * s), round(W * s) for s = 1, 1/2, 1/4, 1/8, to which nnU-Net brings its labels.
+
+    Raises:
+        ValueError: an image of other channels or axes; see also `sdi_plugin.UNetV2`.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        encoder: str = "pvt_v2_b2",
+        channels: int = 32,
+        *,
+        heads: int = len(SCALES),
+        deep_supervision: bool = True,
+        norm: str | None = None,
+    ):
+        super().__init__()
+        self.encoder = TimmEncoder(encoder, input_channels)
+        self.decoder = NNUNetDecoder(
+            self.encoder.out_channels, num_classes, channels, heads=heads, deep_supervision=deep_supervision, norm=norm
+        )
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        if x.ndim != 4 or x.shape[1] != self.encoder.in_channels:
+            raise ValueError(f"PVTUNetV2: expected images (B, {self.encoder.in_channels}, H, W), got {tuple(x.shape)}.")
+        logits = self.decoder(self.encoder(pad_to(x, self.encoder.min_size)))
+        if isinstance(logits, Tensor):
+            return self._resize(logits, x, 1.0)
+        return [self._resize(each, x, scale) for each, scale in zip(logits, SCALES, strict=False)]
+
+    def _resize(self, logits: Tensor, x: Tensor, scale: float) -> Tensor:
+        """Logits of the padded image to the image's size times scale, cropped where it was padded."""
+        height, width = (round(size * scale) for size in x.shape[2:])
+        minimum = round(self.encoder.min_size * scale)
+        logits = resize_linear(logits, (max(height, minimum), max(width, minimum)))
+        return cast(Tensor, logits[:, :, :height, :width])

@@ -1,0 +1,26 @@
+"""Tell nnU-Net where the trainers of sdi-plugin are: Python calls this when it starts, so nothing here is slow.
+
+Installed at the top of site-packages beside sdi_plugin_nnunet.pth (and .start, for Python 3.15 and later).
+SDI_PLUGIN_NNUNET=0 turns it off.
+"""
+
+
+def append() -> None:
+    """Append the folder of the trainers to the environment variable nnUNet_extTrainer, behind what is there."""
+    import os
+
+    if os.environ.get("SDI_PLUGIN_NNUNET", "1").strip().lower() in ("0", "false", "off", "no"):
+        return
+    from importlib.util import find_spec
+
+    variable = "nnUNet_extTrainer"
+    spec = find_spec("sdi_plugin")  # does not import it
+    for package in (spec.submodule_search_locations if spec else None) or ():
+        # In the package, or beside it in a checkout.
+        for adapters in (os.path.join(package, "adapters"), os.path.join(os.path.dirname(package), "adapters")):
+            folder = os.path.join(adapters, "nnunet", "ext_trainer")
+            if os.path.isdir(folder):
+                there = [path for path in os.environ.get(variable, "").split(os.pathsep) if path]
+                if folder not in there:
+                    os.environ[variable] = os.pathsep.join([*there, folder])
+                return

@@ -1,0 +1,111 @@
+"""U-Net v2 on nnU-Net's plans against nnU-Net's own networks: parameters, GMAC, saved bytes, time of a training step.
+
+    python -m benchmarks.nnunet          # the table of docs/nnunet.md; --time adds steps on small patches, minutes
+
+GMAC and saved bytes are counted on fake tensors, so that the large patches need no memory: multiply-adds of a forward
+by torch's FLOP counter (half its FLOPs; interpolation is not counted), and what autograd keeps of it for backward,
+each storage once, float32, batch 1. The networks are those that nnU-Net's planners make for such patches.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+import sdi_plugin.ops.flops  # noqa: F401  the formulas of our ops
+from sdi_plugin.adapters.nnunet import PlainConvUNetV2, ResidualEncoderUNetV2
+
+NETWORKS: dict[str, Any] = {
+    "PlainConvUNet": PlainConvUNet,
+    "U-Net v2, plain encoder": PlainConvUNetV2,
+    "ResEncUNet-M": ResidualEncoderUNet,
+    "U-Net v2, ResEnc-M encoder": ResidualEncoderUNetV2,
+}
+SETTINGS = {"2-D 512^2": (2, 8, 512, 512), "3-D 128^3": (3, 6, 128, 320)}
+SMALL = {"2-D 256^2": (2, 7, 256, 512), "3-D 64^3": (3, 5, 64, 320)}
+
+
+def build(name: str, dim: int, stages: int, widest: int) -> nn.Module:
+    residual = "ResEnc" in name
+    blocks = "n_blocks_per_stage" if residual else "n_conv_per_stage"
+    return NETWORKS[name](
+        input_channels=1,
+        num_classes=3,
+        n_stages=stages,
+        features_per_stage=[min(widest, 32 * 2**stage) for stage in range(stages)],
+        conv_op={2: nn.Conv2d, 3: nn.Conv3d}[dim],
+        kernel_sizes=[[3] * dim] * stages,
+        strides=[[1] * dim, *([[2] * dim] * (stages - 1))],
+        **{blocks: (1, 3, 4, 6, 6, 6, 6, 6)[:stages] if residual else [2] * stages},
+        n_conv_per_stage_decoder=[1 if residual else 2] * (stages - 1),
+        conv_bias=True,
+        norm_op={2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dim],
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+        deep_supervision=True,
+    )
+
+
+def count(name: str, dim: int, stages: int, size: int, widest: int) -> tuple[float, float, float]:
+    """Millions of parameters, GMAC of a forward, GB saved for backward; one image of size^dim."""
+    with FakeTensorMode():
+        network, x = build(name, dim, stages, widest), torch.empty(1, 1, *[size] * dim)
+        owned = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+        saved: dict[int, Any] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+            return tensor
+
+        with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            outputs = network(x)
+        kept = sum(storage.nbytes() for key, storage in saved.items() if key not in owned)
+        del outputs
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return parameters / 1e6, counter.get_total_flops() / 2e9, kept / 1e9
+
+
+def step_times(name: str, dim: int, stages: int, size: int, widest: int, steps: int) -> list[float]:
+    """Seconds of forward and backward, batch 2, after one that is not counted."""
+    network, x = build(name, dim, stages, widest), torch.randn(2, 1, *[size] * dim)
+    return [_timed(lambda: _step(network, x)) for _ in range(steps + 1)][1:]
+
+
+def _step(network: nn.Module, x: torch.Tensor) -> None:
+    network.zero_grad()
+    torch.stack([y.square().mean() for y in network(x)]).sum().backward()
+
+
+def _timed(function: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--time", type=int, default=0, metavar="STEPS", help="time steps on smaller patches too")
+    arguments = parser.parse_args()
+    print("| patch | network | parameters (M) | GMAC | saved for backward (GB) |\n|---|---|---|---|---|")
+    for patch, (dim, stages, size, widest) in SETTINGS.items():
+        for name in NETWORKS:
+            parameters, gmac, saved = count(name, dim, stages, size, widest)
+            print(f"| {patch} | {name} | {parameters:.1f} | {gmac:.0f} | {saved:.2f} |", flush=True)
+    if arguments.time:
+        print("\n| patch, batch 2 | network | step (s, median) | fastest |\n|---|---|---|---|")
+        for patch, (dim, stages, size, widest) in SMALL.items():
+            for name in NETWORKS:
+                times = step_times(name, dim, stages, size, widest, arguments.time)
+                print(f"| {patch} | {name} | {statistics.median(times):.2f} | {min(times):.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

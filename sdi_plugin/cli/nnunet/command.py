@@ -1,0 +1,55 @@
+"""A command of nnU-Net in a process that knows the trainers and the planner of this package."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from sdi_plugin.cli.errors import CommandError
+
+# Those that look classes up by name, of nnunetv2 2.6 to 2.8.
+_SEARCHING = (
+    "nnunetv2.run.run_training",
+    "nnunetv2.inference.predict_from_raw_data",
+    "nnunetv2.experiment_planning.plan_and_preprocess_api",
+    "nnunetv2.utilities.find_objects",
+)
+
+
+def run(name: str, arguments: list[str]) -> None:
+    """Run nnU-Net's command of that name in this process.
+
+    Raises:
+        CommandError: nnU-Net has no such command.
+    """
+    commands = {c.name: c for c in metadata.entry_points(group="console_scripts") if c.value.startswith("nnunetv2.")}
+    if name not in commands:
+        raise CommandError(f"expected one of {', '.join(sorted(commands)) or 'no commands'}, got {name!r}.")
+    register()
+    sys.argv = [name, *arguments]
+    commands[name].load()()
+
+
+def register() -> None:
+    """Make nnU-Net's searches in this process know the classes of this package."""
+    from sdi_plugin.adapters.nnunet import nnUNetPlannerUNetV2
+    from sdi_plugin.adapters.nnunet.variants import TRAINERS
+
+    known: dict[str, type] = {**TRAINERS, nnUNetPlannerUNetV2.__name__: nnUNetPlannerUNetV2}
+    for module_name in _SEARCHING:
+        try:
+            module: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError:  # of another version
+            continue
+        if hasattr(module, "recursive_find_python_class"):
+            module.recursive_find_python_class = _knowing(known, module.recursive_find_python_class)
+
+
+def _knowing(known: dict[str, type], search: Callable[..., Any]) -> Callable[..., Any]:
+    def find(folder: str, class_name: str, *arguments: Any, **named: Any) -> Any:
+        return known.get(class_name) or search(folder, class_name, *arguments, **named)
+
+    return find

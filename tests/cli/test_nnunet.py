@@ -1,0 +1,157 @@
+"""`sdi-plugin nnunet`, and the files by which Python tells nnU-Net where the trainers are."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from sdi_plugin.cli import main
+from sdi_plugin.cli.nnunet import command, startup
+
+FOLDER = str(startup.trainers_folder())
+PRINT = "import os, sys; print(os.environ.get('nnUNet_extTrainer', '')); print('torch' in sys.modules)"
+
+
+@pytest.fixture
+def site(monkeypatch, tmp_path):
+    """A site-packages of its own, with the RECORD that pip would have written."""
+    record = tmp_path / "sdi_plugin-0.dist-info" / "RECORD"
+    record.parent.mkdir()
+    record.write_text('"a, b.py",sha256=x,1\nsdi_plugin-0.dist-info/RECORD,,\n')
+    monkeypatch.setattr(startup, "_site_packages", lambda: (tmp_path, record))
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    monkeypatch.delenv("SDI_PLUGIN_NNUNET", raising=False)
+    return tmp_path
+
+
+def output_of(site: Path, code: str, environment: dict[str, str]) -> str:
+    """What a Python process prints to which only that folder is a site-packages; nothing on stderr."""
+    code = f"import site; site.addsitedir({str(site)!r}); {code}"
+    command = [sys.executable, "-S", "-c", code]
+    found = subprocess.run(command, env=environment, cwd=site, capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
+    return found.stdout
+
+
+def started(site: Path, **variables: str) -> str:
+    """nnUNet_extTrainer in such a process, which must not import torch."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
+    value, torch = output_of(site, PRINT, environment).split("\n")[:2]
+    assert torch == "False"
+    return value
+
+
+def test_enable_appends_behind_what_is_there_and_disable_takes_it_away(site):
+    startup.enable()
+    assert started(site) == FOLDER
+    assert started(site, nnUNet_extTrainer="/mine") == f"/mine{os.pathsep}{FOLDER}"
+    assert started(site, nnUNet_extTrainer=f"{FOLDER}{os.pathsep}/mine") == f"{FOLDER}{os.pathsep}/mine"
+    startup.disable()
+    assert started(site) == ""
+    assert sorted(path.name for path in site.iterdir()) == ["sdi_plugin-0.dist-info"]
+
+
+@pytest.mark.parametrize("value", ["0", "false", "OFF"])
+def test_the_variable_turns_it_off(site, value):
+    startup.enable()
+    assert started(site, SDI_PLUGIN_NNUNET=value) == ""
+
+
+def test_files_left_behind_by_an_uninstall_are_silent(site):
+    startup.enable()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    assert output_of(site, PRINT, environment) == "\nFalse\n"
+    (site / "_sdi_plugin_nnunet.py").unlink()
+    assert output_of(site, PRINT, environment) == "\nFalse\n"
+
+
+def test_pip_uninstalls_the_files(site):
+    record = site / "sdi_plugin-0.dist-info" / "RECORD"
+    before = record.read_text()
+    startup.enable()
+    startup.enable()
+    with record.open(newline="") as file:
+        names = [row[0] for row in csv.reader(file)]
+    assert names == ["a, b.py", "sdi_plugin-0.dist-info/RECORD", *startup.FILES]
+    startup.disable()
+    assert record.read_text() == before
+
+
+def test_the_start_file_names_a_function_that_works(site, monkeypatch):
+    """Python 3.15 and later read the .start file: an entry point, resolved and called."""
+    entry = (startup.trainers_folder().parent / "startup" / "sdi_plugin_nnunet.start").read_text().strip()
+    startup.enable()
+    monkeypatch.syspath_prepend(site)
+    import pkgutil
+
+    pkgutil.resolve_name(entry)()
+    assert FOLDER in os.environ["nnUNet_extTrainer"].split(os.pathsep)  # noqa: SIM112
+    monkeypatch.setenv("nnUNet_extTrainer", "")  # so that it is taken back after the test
+
+
+def test_it_costs_milliseconds(site):
+    startup.enable()
+    sys.path.insert(0, str(site))
+    try:
+        import _sdi_plugin_nnunet  # pyright: ignore[reportMissingImports]
+
+        begin = time.process_time()
+        for _ in range(20):
+            _sdi_plugin_nnunet.append()
+        assert (time.process_time() - begin) / 20 < 0.02
+    finally:
+        sys.path.remove(str(site))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (lambda monkeypatch: None, "off: run `sdi-plugin nnunet enable`. By hand: export nnUNet_extTrainer="),
+        (lambda monkeypatch: startup.enable(), "off: SDI_PLUGIN_NNUNET says so"),
+        (lambda monkeypatch: monkeypatch.setenv("nnUNet_extTrainer", FOLDER), "on: nnUNetv2_train"),
+        (lambda monkeypatch: monkeypatch.setattr(metadata, "version", lambda name: "2.6.2"), "sdi-plugin nnunet run"),
+    ],
+    ids=["not enabled", "turned off", "on", "nnunetv2 2.6"],
+)
+def test_status_says_what_is_the_matter(site, monkeypatch, capsys, prepare, said):
+    monkeypatch.setenv("SDI_PLUGIN_NNUNET", "0")
+    prepare(monkeypatch)
+    assert main(["nnunet", "status"]) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_with_the_way_out(site, monkeypatch, capsys):
+    monkeypatch.setattr(startup, "_site_packages", lambda: (site / "missing", None))
+    assert main(["nnunet", "enable"]) == 2
+    assert f"By hand: export nnUNet_extTrainer={FOLDER}" in capsys.readouterr().err
+
+
+def test_the_folder_for_nnunet_holds_one_module():
+    assert [path.name for path in Path(FOLDER).iterdir() if path.suffix == ".py"] == ["sdi_plugin_trainers.py"]
+
+
+def test_run_knows_the_trainers_and_the_planner(monkeypatch, capsys):
+    from nnunetv2.experiment_planning import plan_and_preprocess_api as api
+    from nnunetv2.utilities import find_objects
+
+    from sdi_plugin.adapters.nnunet import nnUNetPlannerUNetV2
+
+    for module in (api, find_objects):
+        monkeypatch.setattr(module, "recursive_find_python_class", module.recursive_find_python_class)
+    command.register()
+    trainer = find_objects.recursive_find_trainer_class_by_name("nnUNetTrainerUNetV2_5epochs")
+    assert trainer.__module__ == "sdi_plugin.adapters.nnunet.variants"
+    assert api.recursive_find_python_class("", "nnUNetPlannerUNetV2", current_module="") is nnUNetPlannerUNetV2
+    with pytest.raises(SystemExit, match="0"):
+        main(["nnunet", "run", "nnUNetv2_plan_experiment", "-h"])
+    assert "-gpu_memory_target" in capsys.readouterr().out
+
+
+def test_run_names_the_commands_that_there_are(capsys):
+    assert main(["nnunet", "run", "nnUNetv2_trian"]) == 2
+    assert "nnUNetv2_train," in capsys.readouterr().err
