@@ -1,0 +1,315 @@
+"""What the GPU kernels should cost: bytes, FLOPs, launches, roofline times, and the compiled kernels' resources.
+
+    python -m benchmarks.gpu_model [--out docs/gpu_model.md]
+
+No GPU is needed and none is used: the op's own host code, and eager torch, run on tensors without data, and every
+launch is recorded. docs/gpu_model.md says what the model leaves out.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from benchmarks.gpu_compile import CASES, TARGETS, compile_for
+from sdi_plugin.ops import gpu, reference, triton_launch
+
+TERA = 1e12
+LAUNCH = 3e-6  # seconds: a kernel's start on a stream that is never empty
+
+
+class Gpu(NamedTuple):
+    """Public peak figures of the maker's data sheets, dense: bytes/s and FLOP/s. A vector unit's is `float32`."""
+
+    memory: float
+    first_cache: float  # bytes/s of all level-1 caches: units x 128 bytes x clock
+    float32: float
+    convolution: float  # float32 maps by torch's default: TF32 on NVIDIA, float32 matrix units on AMD
+    half: float
+
+
+GPUS = {
+    "A100 80GB": Gpu(2.04 * TERA, 19.5 * TERA, 19.5 * TERA, 156 * TERA, 312 * TERA),
+    "H100 SXM": Gpu(3.35 * TERA, 33.4 * TERA, 67 * TERA, 495 * TERA, 989 * TERA),
+    "B200": Gpu(8.0 * TERA, 35.0 * TERA, 75 * TERA, 1100 * TERA, 2250 * TERA),
+    "MI300X": Gpu(5.3 * TERA, 81.7 * TERA, 163.4 * TERA, 163.4 * TERA, 1307 * TERA),
+}
+STAGES = {
+    "2-D stage, 352, batch 1": ([(88, 88), (44, 44), (22, 22), (11, 11)], 1),
+    "2-D stage, 352, batch 4": ([(88, 88), (44, 44), (22, 22), (11, 11)], 4),
+    "3-D stage, 64^3, five levels": ([(s,) * 3 for s in (64, 32, 16, 8, 4)], 1),
+}
+CHANNELS = 32
+
+
+class Launch(NamedTuple):
+    name: str
+    bytes: float  # each input read once, each output written once
+    flops: float = 0  # of matrix products and convolutions
+    unit: str = "float32"  # a field of Gpu
+    cached: float = 0  # bytes that the first cache delivers
+
+
+class Recorder(TorchDispatchMode):
+    """Every operation of torch that moves data, as a launch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launches: list[Launch] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name.startswith("convolution"):  # cuDNN's results lie as its arguments do; those without data do not
+            out = tree_map_only(Tensor, _channels_last, out)
+        is_view = any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns)
+        if is_view or name in (
+            "empty",
+            "empty_like",
+            "new_empty",
+            "new_empty_strided",
+            "detach",
+            "_unsafe_view",
+            "view_as",
+        ):
+            return out
+        inputs, outputs = _tensors(args), _tensors(out)
+        if not inputs and not outputs:
+            return out
+        moved = _size(inputs) + (0 if name.endswith("_") else _size(outputs))
+        if name == "convolution":
+            flops = 2 * out.numel() * math.prod(args[1].shape[1:])
+            self.launches.append(Launch(name, moved, flops, _unit(out, "convolution")))
+            if args[2] is not None:  # torch adds the bias to cuDNN's result
+                self.launches.append(Launch("bias", 2 * _size([out])))
+        elif name == "convolution_backward":
+            grad, x, weight = args[:3]
+            flops = 2 * grad.numel() * math.prod(weight.shape[1:])
+            unit = _unit(grad, "convolution")
+            self.launches.append(Launch("dgrad", _size([grad, weight, x]), flops, unit))
+            self.launches.append(Launch("wgrad", _size([grad, weight, x]), flops, unit))
+            if args[-1][2]:
+                self.launches.append(Launch("bias", _size([grad])))
+        elif name in ("mm", "addmm"):
+            left, right = args[-2:]
+            flops = 2 * left.shape[0] * left.shape[1] * right.shape[1]
+            self.launches.append(Launch(name, moved, flops, _unit(left, "float32")))
+        else:
+            self.launches.append(Launch(name, moved, out.numel() if isinstance(out, Tensor) else 0))
+        return out
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    if x.ndim < 4:
+        return x
+    return torch.empty_like(x, memory_format={4: torch.channels_last, 5: torch.channels_last_3d}[x.ndim])
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
+
+
+def _size(tensors: Sequence[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _unit(x: Tensor, single: str) -> str:
+    return "half" if x.element_size() == 2 else single
+
+
+def _multiply(record: list[Launch]) -> Callable[..., Any]:
+    def launch(out: Tensor, dense: Sequence[Tensor], taps: Any, biases: Tensor, slab: Any, grads: int = 0) -> Any:
+        part = (slab.end - slab.begin) / slab.depth
+        outputs = part * out.numel()
+        rows, _, _ = triton_launch.tile(out.shape[-1], out.shape[-2], torch.device("cuda"))
+        flops, cached = outputs * len(dense), 0.0
+        for t in taps:
+            # Each row tap of a tile reads the rows between its first and its last source, six loads an element.
+            lines = 3 * (rows * t.products.shape[1] / t.size[0] + 1.5) / rows
+            flops += outputs * 2 * lines * (6 + rows)
+            cached += outputs * lines * 6 * t.products.element_size()
+        maps = part * (_size(dense) * (1 + grads) + _size([out])) + _size([t.products for t in taps])
+        maps += grads * len(taps) * outputs * out.element_size()
+        record.append(Launch("multiply", maps, flops, cached=cached))
+        return None
+
+    return launch
+
+
+@contextmanager
+def recorded() -> Iterator[list[Launch]]:
+    """Record torch's launches and the kernels' own."""
+    recorder = Recorder()
+    record = recorder.launches
+    multiply = _multiply(record)
+
+    def backward(grad: Tensor, dense: Any, taps: Any, biases: Tensor, dense_grads: Any, slab: Any) -> Any:
+        multiply(grad, dense, taps, biases, slab, grads=1)
+        images = grad.shape[0] * (slab.end - slab.begin)
+        return [grad.new_empty(images, *grad.shape[-3:]) for _ in taps], torch.zeros_like(biases)
+
+    def resample(jobs: Any, channels: int, *, taps: int = 1, sum_taps: bool = False, accumulate: bool = False) -> None:
+        for first in range(0, len(jobs), triton_launch.JOBS):
+            part = jobs[first : first + triton_launch.JOBS]
+            moved = sum(_size([x, out]) + (_size([out]) if accumulate else 0) for x, out, _ in part)
+            record.append(Launch("resample", moved, sum(out.numel() for _, out, _ in part)))
+
+    replaced = {"multiply": multiply, "multiply_backward": backward, "resample": resample}
+    quiet = mock.patch.object(gpu, "_quiet", nullcontext)
+    with mock.patch.multiple(triton_launch, **replaced), quiet, recorder:
+        yield record
+
+
+def eager(sizes: Any, batch: int, dtype: torch.dtype, backward: bool) -> list[Launch]:
+    """The paper's code: resize, convolve, multiply, level by level."""
+    xs, weights, biases = _case(sizes, batch, dtype, gradients=backward)
+    convolve = F.conv2d if len(sizes[0]) == 2 else F.conv3d
+    with recorded() as record:
+        outputs = []
+        for target, size in enumerate(sizes):
+            product = None
+            for j, x in enumerate(xs):
+                entry = target * len(xs) + j
+                term = convolve(reference.resize(x, size), weights[entry], biases[entry], padding=1)
+                product = term if product is None else product * term
+            outputs.append(product)
+        if backward:
+            torch.autograd.backward(outputs, [torch.empty_like(o) for o in outputs])
+    return record
+
+
+def compiled(sizes: Any, batch: int, dtype: torch.dtype, backward: bool) -> list[Launch]:
+    """torch.compile of that: convolutions stay, biases and products fuse, resizing is a kernel for each map.
+
+    Of backward, the gradients of all terms are one kernel, each bias sum another, and the gradients that meet at a
+    level are added in the kernel of the last.
+    """
+    launches = [launch for launch in eager(sizes, batch, dtype, backward) if launch.unit != "float32"]
+    item = torch.empty((), dtype=dtype).element_size()
+    maps = [batch * CHANNELS * math.prod(size) * item for size in sizes]
+    if dtype == torch.float32 and not any(launch.unit == "convolution" for launch in launches):
+        raise AssertionError("expected convolutions in the trace")
+    levels = len(sizes)
+    for i, size in enumerate(maps):
+        others = [maps[j] for j in range(levels) if j != i]
+        launches += [Launch("resize", other + size) for other in others]
+        launches.append(Launch("product", (levels + 1) * size))
+        if backward:
+            launches.append(Launch("gradients", (2 * levels + 1) * size))
+            launches += [Launch("bias", size) for _ in maps]
+            launches += [Launch("resize", 2 * other + size) for other in others]
+    return launches
+
+
+def ours(sizes: Any, batch: int, dtype: torch.dtype, backward: bool) -> list[Launch]:
+    xs, weights, biases = _case(sizes, batch, dtype)
+    targets = list(range(len(sizes)))
+    for _ in range(2):  # the first fills the tables' caches
+        with recorded() as record:
+            outputs = gpu.forward(xs, weights, biases, targets, dtype)
+            if backward:
+                gpu.backward(outputs, xs, weights, biases, targets)
+    return record
+
+
+def _case(sizes: Any, batch: int, dtype: torch.dtype, gradients: bool = False) -> list[list[Tensor]]:
+    levels, dim = len(sizes), len(sizes[0])
+    options: dict[str, Any] = {"device": "meta", "dtype": dtype, "requires_grad": gradients}
+    return [
+        [_channels_last(torch.empty(batch, CHANNELS, *size, **options)).requires_grad_(gradients) for size in sizes],
+        [torch.empty(CHANNELS, CHANNELS, *[3] * dim, **options) for _ in range(levels**2)],
+        [torch.empty(CHANNELS, **options) for _ in range(levels**2)],
+    ]
+
+
+def seconds(launches: Sequence[Launch], device: Gpu) -> float:
+    """Each launch takes the longest of its four floors, and none overlaps another."""
+    return sum(
+        LAUNCH + max(k.bytes / device.memory, k.flops / getattr(device, k.unit), k.cached / device.first_cache)
+        for k in launches
+    )
+
+
+def model_rows() -> Iterator[str]:
+    yield f"| stage | maps | mode | contender | launches | MB | GFLOP | {' | '.join(GPUS)} |"
+    yield "|---|---|---|---|--:|--:|--:|" + "--:|" * len(GPUS)
+    for stage, (sizes, batch) in STAGES.items():
+        for dtype, dtype_name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
+            for backward in (False, True):
+                base: list[float] = []
+                for contender in (eager, compiled, ours):
+                    launches = contender(sizes, batch, dtype, backward)
+                    times = [seconds(launches, device) for device in GPUS.values()]
+                    base = base or times
+                    cells = [f"{1e6 * t:.0f} us ({b / t:.1f}x)" for t, b in zip(times, base, strict=True)]
+                    mode = "forward + backward" if backward else "forward"
+                    moved, flops = sum(k.bytes for k in launches) / 1e6, sum(k.flops for k in launches) / 1e9
+                    yield (
+                        f"| {stage} | {dtype_name} | {mode} | {contender.__name__} | {len(launches)} | {moved:.0f} "
+                        f"| {flops:.2f} | {' | '.join(cells)} |"
+                    )
+
+
+def resource_rows() -> Iterator[str]:
+    yield "| kernel | target | registers | spills | shared memory, bytes | widest load, bytes |"
+    yield "|---|---|--:|--:|--:|--:|"
+    for name, case in CASES.items():
+        for target_name, target in TARGETS.items():
+            used = compile_for(case(), target)
+            yield f"| {name} | {target_name} | {used.registers} | {used.spills} | {used.shared} | {used.load_bytes} |"
+
+
+INTRODUCTION = """# What the GPU kernels should cost: a model, not a measurement
+
+**Nothing here was measured on a GPU.** `python -m benchmarks.gpu_model` writes this page on a machine without one: it
+runs the op's host code and eager torch on tensors without data, records every launch with its bytes and FLOPs, and
+compiles the kernels for each target. On a machine with a GPU, measure.
+
+A launch takes 3 us and the longest of: its bytes (each input read once, each output written once) at the memory's
+peak rate; its FLOPs at the peak of the unit that does them; for the products of terms, the bytes that the first cache
+delivers at its peak rate. Launches do not overlap. The peaks are the makers' public ones (`GPUS` in
+`benchmarks/gpu_model.py`). Convolutions of fp32 maps are TF32 on NVIDIA, as is torch's default, and so our
+mixings are, which are 1x1 convolutions.
+
+What it leaves out: caches that hold a small map between two launches (all contenders gain), a kernel's start-up and
+tails (small maps reach no peak), layouts that cuDNN changes on the way, and Python's time to launch, which CUDA graphs
+remove. `compiled` is what inductor is known to fuse, by formula, not a trace of it. The eager contender is the
+paper's code; its pooling and interpolation are one launch each. C = 32.
+
+## Stages
+
+Times are the model's; in brackets eager's time over the contender's.
+
+"""
+
+RESOURCES = """
+## Resources of the compiled kernels
+
+For float32 maps, from the machine code. Spills are bytes of local memory (AMD: spilled registers): none. Warps that fit
+a unit follow from the registers: 65,536 (AMD: 131,072) over 128 threads times this number.
+
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the page here instead of printing it")
+    arguments = parser.parse_args()
+    page = INTRODUCTION + "\n".join(model_rows()) + "\n" + RESOURCES + "\n".join(resource_rows()) + "\n"
+    if arguments.out:
+        arguments.out.write_text(page)
+    else:
+        print(page)
+
+
+if __name__ == "__main__":
+    main()

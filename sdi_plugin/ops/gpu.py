@@ -1,0 +1,121 @@
+"""resize_smooth_multiply on GPUs: convolutions by torch, the rest by three Triton kernels.
+
+As on CPUs, a coarser level's channels are mixed at the low resolution (docs/derivation.md). In 3-D the depth axis
+comes first: a level is interpolated to a few planes of the target, and the depth taps of a plane are mixed as one.
+Maps inside are (B, *S, C), contiguous, in the lowest precision of the inputs; sums are in float32 at least.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+
+from sdi_plugin.ops import triton_launch
+from sdi_plugin.ops.gpu_terms import Call, channels_first, channels_last, unmix
+
+_OLDEST_TRITON = (3, 3)  # the first with tuples of pointers
+
+
+def reason() -> str:
+    """Why the kernels do not serve, or an empty string."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed: it comes with torch's builds for GPUs"
+    if not torch.cuda.is_available() and not triton_launch.interpreted():
+        return "no GPU: torch.cuda.is_available() is False"
+    import triton
+
+    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < _OLDEST_TRITON:
+        return f"expected Triton 3.3 (torch 2.7) or newer, got {triton.__version__}. Install a newer torch."
+    return ""
+
+
+def serves(device: torch.device) -> bool:
+    """Whether the kernels take tensors on this device: GPUs, and CPUs where TRITON_INTERPRET=1."""
+    if device.type == "cpu":
+        return triton_launch.interpreted() and not reason()
+    return device.type == "cuda" and not reason() and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
+def forward(
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
+    out_dtype: torch.dtype,
+) -> list[Tensor]:
+    """resize_smooth_multiply for several target levels.
+
+    Shape:
+        xs: L maps (B, C, *S_j), fine to coarse. weights: (C_out, C, 3, 3[, 3]), all of one shape, and biases (C_out,):
+        those of targets[t] at [t * L, (t + 1) * L). Returns T maps (B, C_out, *S_target), channels last in memory.
+    """
+    with _quiet(xs[0]):
+        call, outs = Call(xs, weights, biases, targets), []
+        for terms, target, packed in zip(call.terms, targets, call.biases, strict=True):
+            size = tuple(xs[target].shape[2:])
+            dense = [call.convolve(term, size) for term in terms if not term.by_taps]
+            out = torch.empty(dense[0].shape, dtype=out_dtype, device=dense[0].device)
+            by_taps = [term for term in terms if term.by_taps]
+            for slab in call.slabs(by_taps, size):
+                taps = [products for _, products in call.taps(by_taps, size, slab)]
+                triton_launch.multiply(out, dense, taps, packed, slab)
+            outs.append(channels_first(out))
+        return outs
+
+
+def backward(
+    grads: Sequence[Tensor],
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """The gradients of xs (channels last in memory), weights and biases, each in its tensor's dtype.
+
+    Recomputes the terms: forward keeps nothing but its inputs. The kernels give the same bits on every run; torch's
+    convolutions do on GPUs where torch.backends.cudnn.deterministic is set.
+    """
+    with _quiet(xs[0]):
+        call = Call(xs, weights, biases, targets)
+        weight_grads, bias_grads = list(weights), list(biases)
+        for terms, target, grad, packed in zip(call.terms, targets, grads, call.biases, strict=True):
+            size = tuple(xs[target].shape[2:])
+            dense_terms, by_taps = [[t for t in terms if t.by_taps == kind] for kind in (False, True)]
+            dense = [call.convolve(term, size) for term in dense_terms]
+            dense_grads = [torch.empty_like(d) for d in dense]
+            grad = channels_last(grad)
+            bias_grad: Tensor | float = 0.0  # sums over the slabs
+            mixing_grads: list[Tensor | float] = [0.0] * len(by_taps)
+            for slab in call.slabs(by_taps, size):
+                pairs = call.taps(by_taps, size, slab)
+                inputs, taps = [x for x, _ in pairs], [products for _, products in pairs]
+                term_grads, sums = triton_launch.multiply_backward(grad, dense, taps, packed, dense_grads, slab)
+                bias_grad = _sum(bias_grad, sums)
+                product_grads = triton_launch.taps_adjoint(term_grads, taps, call.accumulator)
+                parts = call.add_taps_grads(by_taps, inputs, product_grads, size, slab)
+                mixing_grads = [_sum(a, b.to(call.accumulator)) for a, b in zip(mixing_grads, parts, strict=True)]
+            for term, dense_grad in zip(dense_terms, dense_grads, strict=True):
+                weight_grads[term.entry] = call.add_convolution_grad(term, dense_grad, size)
+            for term, mixing_grad in zip(by_taps, mixing_grads, strict=True):
+                weight_grads[term.entry] = unmix(torch.as_tensor(mixing_grad), weights[term.entry])
+            for term, sums in zip((*dense_terms, *by_taps), torch.as_tensor(bias_grad), strict=True):
+                bias_grads[term.entry] = sums
+        # Memory of their own, as an op's results may share none.
+        results = [[torch.empty_like(t, memory_format=torch.contiguous_format) for t in ts] for ts in (weights, biases)]
+        for result, gradients in zip(results, (weight_grads, bias_grads), strict=True):
+            torch._foreach_copy_(result, gradients)  # pyright: ignore[reportPrivateImportUsage]
+        return call.x_grads(), results[0], results[1]
+
+
+def _sum(total: Tensor | float, part: Tensor) -> Tensor:
+    return total + part if isinstance(total, Tensor) else part
+
+
+@contextmanager
+def _quiet(x: Tensor) -> Iterator[None]:
+    """On the tensor's own device, and without autocast: the inputs' dtypes say in which precision to compute."""
+    device = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+    with device, torch.autocast(x.device.type, enabled=False), torch.no_grad():
+        yield

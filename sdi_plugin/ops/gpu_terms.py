@@ -1,0 +1,295 @@
+"""The terms of one call of `sdi_plugin.ops.gpu`: pooled maps, packed weights, taps, and gradients on their way back."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdi_plugin.ops import gpu_tables, plan, triton_launch
+from sdi_plugin.ops.gpu_tables import Axis
+from sdi_plugin.ops.triton_launch import Slab, Taps
+
+# A multiply-add of float32 costs as much as about eight of a tensor core (A100: 19.5 of 156 TFLOP/s).
+_STREAM_COST = 8
+_SMALLEST_SLAB = 1 << 24  # bytes: a slab's temporaries are no larger than a map of the target or this
+
+
+class Key(NamedTuple):
+    """A level's map, pooled."""
+
+    level: int
+    size: tuple[int, ...]
+
+
+class Term(NamedTuple):
+    entry: int  # in weights and biases
+    key: Key
+    by_taps: bool
+
+
+class Call:
+    """What forward and backward prepare alike. `terms`: of every target, one for each level. `biases`: of
+    every target (terms, C_out), the dense terms' first.
+
+    Maps are (B, *S, C), contiguous, of `dtype`: the lowest precision of xs and weights, as under autocast. Sums are of
+    `accumulator`: float32, or float64.
+    """
+
+    def __init__(
+        self, xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], targets: Sequence[int]
+    ):
+        self.xs = xs
+        self.dtype = _lowest([t.dtype for t in (*xs, *weights)])
+        self.accumulator = torch.promote_types(self.dtype, torch.float32)
+        self.terms = []
+        for t, target in enumerate(targets):
+            size = tuple(xs[target].shape[2:])
+            keys = [Key(level, plan.pooled_size(x.shape[2:], size)) for level, x in enumerate(xs)]
+            by_taps = [is_by_taps(key.size, size, x.shape[1]) for key, x in zip(keys, xs, strict=True)]
+            self.terms.append([Term(t * len(xs) + j, keys[j], by_taps[j]) for j in range(len(xs))])
+        self._pool()
+        self._pack(weights)
+        self._stack_biases(biases)
+        self._grads: dict[Key, Tensor] = {}
+
+    def _pool(self) -> None:
+        """Every map of the terms, from the smallest pooled one whose windows, and their own, divide evenly."""
+        used = dict.fromkeys(term.key for terms in self.terms for term in terms)
+        full = [Key(level, tuple(x.shape[2:])) for level, x in enumerate(self.xs)]
+        self.maps = {key: channels_last(x, self.dtype) for key, x in zip(full, self.xs, strict=True)}
+        depth = dict.fromkeys(full, 0)
+        self._parents: dict[Key, Key] = {}
+        for key in sorted(used, key=lambda key: -math.prod(key.size)):
+            if key in self.maps or key in depth:
+                continue
+            parents = [k for k in depth if k.level == key.level and _nests(full[key.level].size, k.size, key.size)]
+            self._parents[key] = parents[-1] if parents else full[key.level]
+            depth[key] = depth[self._parents[key]] + 1
+        self._rounds = [
+            [key for key in self._parents if depth[key] == round_] for round_ in range(1, max(depth.values()) + 1)
+        ]
+        for keys in self._rounds:
+            self._resample([(self.maps[self._parents[key]], key.size) for key in keys], keys)
+
+    def _resample(self, sources: Sequence[tuple[Tensor, tuple[int, ...]]], keys: Sequence[Key]) -> None:
+        jobs = []
+        for (x, size), key in zip(sources, keys, strict=True):
+            out = x.new_empty(x.shape[0], *size, x.shape[-1])
+            axes = _axes(x.shape[1:-1], size)
+            jobs.append((x, out, gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device)))
+            self.maps[key] = out
+        if jobs:
+            triton_launch.resample(jobs, jobs[0][0].shape[-1])
+
+    def _pack(self, weights: Sequence[Tensor]) -> None:
+        """All kernels of the convolutions, and all mixings of the taps, each in two launches."""
+        self.kernels, self.mixings = {}, {}
+        for by_taps in (False, True):
+            entries = [term.entry for terms in self.terms for term in terms if term.by_taps == by_taps]
+            if not entries:
+                continue
+            stacked = torch.stack([weights[entry] for entry in entries])  # (terms, C_out, C, *taps)
+            dim = stacked.ndim - 3
+            # Channels last. A mixing is a 1x1 convolution to the taps of a plane, from the depth taps in 3-D.
+            order = ((0, 1, 3, 4, 2), (0, 1, 3, 4, 5, 2), (0, 3, 4, 1, 2), (0, 4, 5, 1, 3, 2))[2 * by_taps + dim - 2]
+            packed = _copy(stacked.permute(order), self.dtype)
+            for entry, weight in zip(entries, packed, strict=True):
+                if by_taps:
+                    out = 9 * weight.shape[2]
+                    self.mixings[entry] = weight.view(out, -1, 1, 1)
+                else:
+                    self.kernels[entry] = weight.movedim(-1, 1)
+
+    def _stack_biases(self, biases: Sequence[Tensor]) -> None:
+        ordered = [sorted(terms, key=lambda term: term.by_taps) for terms in self.terms]
+        stacked = torch.stack([biases[term.entry] for terms in ordered for term in terms]).to(self.accumulator)
+        self.biases = stacked.view(len(self.terms), -1, stacked.shape[-1]).unbind()
+
+    def convolve(self, term: Term, size: tuple[int, ...]) -> Tensor:
+        """A dense term without its bias, which the kernel adds."""
+        x = channels_first(self._dense_input(term, size))
+        return channels_last((torch.conv2d if x.ndim == 4 else torch.conv3d)(x, self.kernels[term.entry], padding=1))
+
+    def _dense_input(self, term: Term, size: tuple[int, ...]) -> Tensor:
+        key = Key(term.key.level, size)
+        if key.size == term.key.size:
+            return self.maps[key]
+        x = self.maps[term.key]
+        out = x.new_empty(x.shape[0], *size, x.shape[-1])
+        axes = _axes(term.key.size, size)
+        triton_launch.resample(
+            [(x, out, gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device))], x.shape[-1]
+        )
+        return out
+
+    def add_convolution_grad(self, term: Term, grad: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Adds to the map's gradient; returns the weight's."""
+        x = self._dense_input(term, size)
+        x_grad, weight_grad = _convolution_backward(grad, x, self.kernels[term.entry], padding=1)
+        if size == term.key.size:
+            self._add(term.key, x_grad)
+        else:
+            self._add_adjoint([(x_grad, term.key, _axes(term.key.size, size, adjoint=True))])
+        return weight_grad
+
+    def slabs(self, terms: Sequence[Term], size: tuple[int, ...]) -> Iterator[Slab]:
+        """In 2-D everything; in 3-D so many planes that the taps together are no larger than a map of the target."""
+        if len(size) == 2:
+            yield Slab(0, 1, 1)
+            return
+        x, channels = self.maps[terms[0].key] if terms else None, 0
+        planes = size[0]
+        if x is not None:
+            channels = self.mixings[terms[0].entry].shape[0] // 9
+            item = x.shape[0] * x.element_size()
+            plane = item * sum(math.prod(term.key.size[1:]) * (9 * channels + 3 * x.shape[-1]) for term in terms)
+            budget = max(_SMALLEST_SLAB, item * math.prod(size) * channels)
+            planes = min(planes, max(1, budget // plane))
+        count = -(-size[0] // planes)
+        for i in range(count):
+            yield Slab(size[0] * i // count, size[0] * (i + 1) // count, size[0])
+
+    def taps(self, terms: Sequence[Term], size: tuple[int, ...], slab: Slab) -> list[tuple[Tensor, Taps]]:
+        """Of each term the map whose channels are mixed, and its taps, mixed, on the slab's planes.
+
+        The mixing is a 1x1 convolution and no matrix product: torch's settings for convolutions, TF32 say, hold for it.
+        """
+        inputs = [self.maps[term.key] for term in terms]
+        if len(size) == 3:
+            jobs = []
+            for term, x in zip(terms, inputs, strict=True):
+                axes = _depth_axes(term.key.size, size, slab)
+                out = x.new_empty(x.shape[0] * (slab.end - slab.begin), *x.shape[2:-1], 3 * x.shape[-1])
+                jobs.append((x, out, gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device)))
+            triton_launch.resample(jobs, self.xs[0].shape[1], taps=3)
+            inputs = [out for _, out, _ in jobs]
+        results = []
+        for term, x in zip(terms, inputs, strict=True):
+            products = channels_last(torch.conv2d(channels_first(x), self.mixings[term.entry]))
+            results.append((x, Taps(products.view(*x.shape[:-1], 3, 3, -1), (size[-2], size[-1]))))
+        return results
+
+    def add_taps_grads(
+        self,
+        terms: Sequence[Term],
+        inputs: Sequence[Tensor],
+        product_grads: Sequence[Tensor],
+        size: tuple[int, ...],
+        slab: Slab,
+    ) -> list[Tensor]:
+        """Adds to the maps' gradients; returns the mixings'."""
+        jobs, mixing_grads = [], []
+        for term, x, grad in zip(terms, inputs, product_grads, strict=True):
+            x_grad, mixing_grad = _convolution_backward(grad, x, self.mixings[term.entry], padding=0)
+            mixing_grads.append(mixing_grad)
+            if len(size) == 2:
+                self._add(term.key, x_grad)
+            else:
+                jobs.append((x_grad, term.key, _depth_axes(term.key.size, size, slab, adjoint=True)))
+        self._add_adjoint(jobs, taps=3)
+        return mixing_grads
+
+    def _add(self, key: Key, grad: Tensor) -> None:
+        if key in self._grads:
+            self._grads[key] += grad
+        else:
+            self._grads[key] = grad.to(self.accumulator)
+
+    def _add_adjoint(self, jobs: Sequence[tuple[Tensor, Key, tuple[Axis, Axis, Axis]]], taps: int = 1) -> None:
+        """Add each gradient to its map's, through the adjoint of a resampling."""
+        pending = list(jobs)
+        while pending:
+            # A map's gradients are added one after the other: the first of each, then the next.
+            batch = {key: i for i, (_, key, _) in reversed(list(enumerate(pending)))}
+            now = [pending[i] for i in batch.values()]
+            pending = [job for i, job in enumerate(pending) if i not in batch.values()]
+            launches = []
+            for grad, key, axes in now:
+                x = self.maps[key]
+                if key not in self._grads:
+                    self._grads[key] = torch.zeros_like(x, dtype=self.accumulator)
+                table = gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device)
+                launches.append((grad, self._grads[key], table))
+            triton_launch.resample(launches, self.xs[0].shape[1], taps=taps, sum_taps=True, accumulate=True)
+
+    def x_grads(self) -> list[Tensor]:
+        """Brings the pooled maps' gradients back. Channels last in memory, of the dtypes of xs."""
+        for keys in reversed(self._rounds):
+            jobs = []
+            for key in keys:
+                parent = self._parents[key]
+                jobs.append((self._grads[key], parent, _axes(parent.size, key.size, adjoint=True)))
+            self._add_adjoint(jobs)
+        grads = [self._grads[Key(level, tuple(x.shape[2:]))] for level, x in enumerate(self.xs)]
+        return [channels_first(grad.to(x.dtype)) for grad, x in zip(grads, self.xs, strict=True)]
+
+
+def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int) -> bool:
+    """`plan.is_by_taps` for these kernels: in 3-D for a plane, as the depth axis is interpolated before."""
+    depth_taps = 3 if len(target) == 3 else 1
+    return plan.is_by_taps(source[-2:], target[-2:], channels * depth_taps, _STREAM_COST)
+
+
+def channels_last(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """(B, C, *S) -> (B, *S, C), contiguous."""
+    return _copy(x.movedim(1, -1), dtype or x.dtype)
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(B, *S, C) -> (B, C, *S), the same memory."""
+    return x.movedim(-1, 1)
+
+
+def unmix(mixing: Tensor, weight: Tensor) -> Tensor:
+    """A mixing's entries, in the order of the weight that it was packed from."""
+    out, inner, *taps = weight.shape
+    if len(taps) == 2:
+        return mixing.view(*taps, out, inner).permute(2, 3, 0, 1)
+    return mixing.view(*taps[1:], out, taps[0], inner).permute(2, 4, 3, 0, 1)
+
+
+def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, padding: int) -> tuple[Tensor, Tensor]:
+    """Of maps (B, *S, C): the gradients of x, in the same layout, and of the weight."""
+    dim = x.ndim - 2
+    ones, zeros = [1] * dim, [0] * dim
+    inputs = channels_first(grad), channels_first(x), weight, None, ones, [padding] * dim, ones
+    mask = [True, True, False]  # the biases' gradients are sums that the kernel makes
+    x_grad, weight_grad, _ = torch.ops.aten.convolution_backward(*inputs, False, zeros, 1, mask)
+    return channels_last(x_grad), weight_grad
+
+
+def _copy(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Contiguous, in one launch where anything changes."""
+    if x.is_contiguous() and x.dtype == dtype:
+        return x
+    return x.new_empty(x.shape, dtype=dtype).copy_(x)
+
+
+def _lowest(dtypes: Sequence[torch.dtype]) -> torch.dtype:
+    size = min(dtype.itemsize for dtype in dtypes)
+    lowest = {dtype for dtype in dtypes if dtype.itemsize == size}
+    return lowest.pop() if len(lowest) == 1 else torch.float32  # bfloat16 and float16 have no common one below
+
+
+def _nests(full: Sequence[int], between: Sequence[int], size: Sequence[int]) -> bool:
+    """Whether the means of means are the means: windows without remainder."""
+    return all(f % b == 0 and b % s == 0 for f, b, s in zip(full, between, size, strict=True))
+
+
+def _axes(source: Sequence[int], target: Sequence[int], adjoint: bool = False) -> tuple[Axis, Axis, Axis]:
+    axes = [Axis(s, t, adjoint=adjoint) for s, t in zip(source, target, strict=True)]
+    padded = [Axis(1, 1)] * (3 - len(axes)) + axes
+    return padded[0], padded[1], padded[2]
+
+
+def _depth_axes(
+    source: Sequence[int], target: Sequence[int], slab: Slab, adjoint: bool = False
+) -> tuple[Axis, Axis, Axis]:
+    pixels = math.prod(source[1:])
+    return (
+        Axis(source[0], target[0], taps=True, rows=(slab.begin, slab.end), adjoint=adjoint),
+        Axis(1, 1),
+        Axis(pixels, pixels),
+    )

@@ -1,0 +1,313 @@
+"""The Triton kernels of resize_smooth_multiply; `sdi_plugin.ops.gpu` is their host code, docs/derivation.md their why.
+
+Three kernels: `resample` applies small banded matrices to the axes of a map (pooling, interpolation, the taps of a
+depth axis, and the adjoints of all of these), `multiply` and `multiply_backward` meet the terms of the product.
+
+Names: N images, (Z, Y, X) and (H, W) the sizes of a map, (h, w) those of a coarser one, C channels, which lie together
+in memory. Sums are in ACC (float32, or float64 for float64), addresses 64 bits wide. No kernel adds atomically: every
+element is summed by one program, in one order.
+"""
+
+# pyright: reportGeneralTypeIssues=false
+# Triton unrolls tl.static_range, which is no iterator.
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _resample(
+    x_ptr,  # (N, *source, [TAPS,] C), with TAPS where they are summed
+    out_ptr,  # (N, *target, [TAPS,] C), with TAPS where they are made
+    start_ptr,  # plan.Resampling.starts
+    weight_ptr,  # plan.Resampling.weights
+    C: tl.constexpr,
+    TAPS: tl.constexpr,
+    SUM_TAPS: tl.constexpr,
+    ACCUMULATE: tl.constexpr,
+    ACC: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    count = tl.load(start_ptr)
+    source_z, source_y, source_x = tl.load(start_ptr + 1), tl.load(start_ptr + 2), tl.load(start_ptr + 3)
+    Z, Y, X = tl.load(start_ptr + 4), tl.load(start_ptr + 5), tl.load(start_ptr + 6)
+    width_z, width_y, width_x = tl.load(start_ptr + 7), tl.load(start_ptr + 8), tl.load(start_ptr + 9)
+    start_z_ptr = start_ptr + 10
+    start_y_ptr = start_z_ptr + TAPS * Z
+    start_x_ptr = start_y_ptr + TAPS * Y
+    weight_y_ptr = weight_ptr + TAPS * Z * width_z
+    weight_x_ptr = weight_y_ptr + TAPS * Y * width_y
+
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)  # fewer than 2^31, so that divisions are cheap
+    c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = pixel < count
+    x, y, z = pixel % X, pixel // X % Y, pixel // X // Y % Z
+    image = (pixel // X // Y // Z).to(tl.int64)
+    pixel = pixel.to(tl.int64)
+    sums = tl.zeros([PIXELS, CHANNELS], ACC)
+    for tap in range(TAPS):
+        if not SUM_TAPS:
+            sums = tl.zeros([PIXELS, CHANNELS], ACC)
+        at_z, at_y, at_x = tap * Z + z, tap * Y + y, tap * X + x
+        first_z = tl.load(start_z_ptr + at_z, inside, other=0)
+        first_y = tl.load(start_y_ptr + at_y, inside, other=0)
+        first_x = tl.load(start_x_ptr + at_x, inside, other=0)
+        for kz in range(width_z):
+            weight_z = tl.load(weight_ptr + at_z * width_z + kz, inside, other=0)
+            for ky in range(width_y):
+                weight_zy = weight_z * tl.load(weight_y_ptr + at_y * width_y + ky, inside, other=0)
+                row = ((image * source_z + first_z + kz) * source_y + first_y + ky) * source_x + first_x
+                for kx in range(width_x):
+                    weight = weight_zy * tl.load(weight_x_ptr + at_x * width_x + kx, inside, other=0)
+                    source = row + kx
+                    if SUM_TAPS:
+                        source = source * TAPS + tap
+                    mask = (weight != 0)[:, None] & (c < C)[None, :]
+                    value = tl.load(x_ptr + source[:, None] * C + c[None, :], mask, other=0)
+                    sums += weight[:, None] * value.to(ACC)
+        if not SUM_TAPS:
+            at = (pixel * TAPS + tap)[:, None] * C + c[None, :]
+            tl.store(out_ptr + at, sums, inside[:, None] & (c < C)[None, :])
+    if SUM_TAPS:
+        at = out_ptr + pixel[:, None] * C + c[None, :]
+        mask = inside[:, None] & (c < C)[None, :]
+        if ACCUMULATE:
+            sums += tl.load(at, mask, other=0)
+        tl.store(at, sums, mask)
+
+
+@triton.jit
+def resample(
+    x_ptrs,  # one map for each job
+    out_ptrs,  # its result
+    start_ptrs,  # plan.Resampling.starts of each job
+    weight_ptrs,  # plan.Resampling.weights of each job
+    C: tl.constexpr,
+    JOBS: tl.constexpr,
+    TAPS: tl.constexpr,
+    SUM_TAPS: tl.constexpr,
+    ACCUMULATE: tl.constexpr,
+    ACC: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """out[n, z, y, x(, t), c] = sum of Z_t[z, k] Y_t[y, l] X_t[x, m] x[n, k, l, m(, t), c] over k, l, m (and t).
+
+    Grid: (blocks of PIXELS of the largest job's result, blocks of CHANNELS, JOBS). Several jobs share a launch, as
+    small maps cost little more than that.
+    """
+    job = tl.program_id(2)
+    for j in tl.static_range(JOBS):
+        if job == j:  # noqa: SIM102  Triton does not short-circuit
+            if tl.program_id(0) * PIXELS < tl.load(start_ptrs[j]):
+                _resample(
+                    x_ptrs[j],
+                    out_ptrs[j],
+                    start_ptrs[j],
+                    weight_ptrs[j],
+                    C,
+                    TAPS,
+                    SUM_TAPS,
+                    ACCUMULATE,
+                    ACC,
+                    PIXELS,
+                    CHANNELS,
+                )
+
+
+@triton.jit
+def _axis(low_ptr, first_ptr, second_ptr, at):
+    """The first of each target position's two sources, and both weights. Tables are zero outside: the zero padding."""
+    return tl.load(low_ptr + at), tl.load(first_ptr + at), tl.load(second_ptr + at)
+
+
+@triton.jit
+def _column(line_ptr, axis, w, c, C: tl.constexpr, CHANNELS: tl.constexpr, ACC: tl.constexpr):
+    """One column tap of a row of G, interpolated to the target's columns: [1, COLUMNS, CHANNELS].
+
+    Three axes from the start: the loads then lie in registers as the tile does, and nothing goes through shared memory.
+    A source of weight zero is read all the same, from a pixel that exists: masks would cost registers.
+    """
+    low, first, second = axis
+    left_ptr = line_ptr + low[None, :, None] * (9 * C) + c[None, None, :]
+    right_ptr = line_ptr + tl.minimum(low + 1, w - 1)[None, :, None] * (9 * C) + c[None, None, :]
+    if C % CHANNELS == 0:
+        left, right = tl.load(left_ptr), tl.load(right_ptr)
+    else:
+        inside = (c < C)[None, None, :]
+        left, right = tl.load(left_ptr, inside, other=0), tl.load(right_ptr, inside, other=0)
+    return first[None, :, None] * left.to(ACC) + second[None, :, None] * right.to(ACC)
+
+
+@triton.jit
+def _term(
+    taps_ptr,  # G, (images, h, w, 3, 3, C)
+    low_ptr,  # plan.Upsampling.lows
+    weight_ptr,  # plan.Upsampling.weights
+    image,
+    y,
+    x,
+    c,
+    H,
+    W,
+    C: tl.constexpr,
+    PADDING: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    ACC: tl.constexpr,
+):
+    """sum_t shift_t(U G_t) on a tile of the target: [ROWS, COLUMNS, CHANNELS].
+
+    Goes over the rows of G that the tile reads: each is interpolated along the columns once for all rows of the tile.
+    """
+    h, w = tl.load(low_ptr), tl.load(low_ptr + 1)
+    row_ptr = low_ptr + 3  # the tables have a position before the first, and PADDING in all outside
+    column_ptr = row_ptr + H + PADDING
+    row_first_ptr = weight_ptr + 1
+    row_second_ptr = row_first_ptr + H + PADDING
+    first_ptr = row_second_ptr + H + PADDING
+    second_ptr = first_ptr + W + PADDING
+    left = _axis(column_ptr, first_ptr, second_ptr, x - 1)
+    middle = _axis(column_ptr, first_ptr, second_ptr, x)
+    right = _axis(column_ptr, first_ptr, second_ptr, x + 1)
+    top = tl.program_id(0) // tl.cdiv(W, COLUMNS) * ROWS
+    term = tl.zeros([ROWS, COLUMNS, CHANNELS], ACC)
+    for tap in range(3):
+        low, first, second = _axis(row_ptr, row_first_ptr, row_second_ptr, y + tap - 1)
+        begin = tl.load(row_ptr + tl.maximum(top + tap - 1, 0))
+        end = tl.minimum(tl.load(row_ptr + tl.minimum(top + ROWS + tap - 2, H - 1)) + 2, h)
+        for row in range(begin, end):
+            line_ptr = taps_ptr + ((image * h + row) * w * 9 + tap * 3) * C
+            line = _column(line_ptr, left, w, c, C, CHANNELS, ACC)
+            line += _column(line_ptr + C, middle, w, c, C, CHANNELS, ACC)
+            line += _column(line_ptr + 2 * C, right, w, c, C, CHANNELS, ACC)
+            weight = tl.where(low == row, first, 0.0) + tl.where(low == row - 1, second, 0.0)
+            term += weight[:, None, None] * line
+    return term
+
+
+@triton.jit
+def _tile(D, H, W, z, planes, C, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
+    """Where a program works: its image of the slab, rows, columns and channels; offsets in maps (B, D, H, W, C) and in
+    the slab's (B, planes, H, W, C); and the mask of both."""
+    across = tl.cdiv(W, COLUMNS)
+    y = tl.program_id(0) // across * ROWS + tl.arange(0, ROWS)
+    x = tl.program_id(0) % across * COLUMNS + tl.arange(0, COLUMNS)
+    c = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
+    image = tl.program_id(1).to(tl.int64)
+    inner = (y[:, None, None] * W + x[None, :, None]).to(tl.int64) * C + c[None, None, :]
+    plane = image // planes * D + z + image % planes
+    mask = (y < H)[:, None, None] & (x < W)[None, :, None] & (c < C)[None, None, :]
+    return image, y, x, c, plane * H * W * C + inner, image * H * W * C + inner, mask
+
+
+@triton.jit(do_not_specialize=["D", "H", "W", "z", "planes"])
+def multiply(
+    out_ptr,  # (B, D, H, W, C)
+    dense_ptrs,  # DENSE terms without their biases, each (B, D, H, W, C)
+    taps_ptrs,  # TAPS terms' G, each (B * planes, h, w, 3, 3, C)
+    low_ptrs,  # plan.Upsampling.lows of each
+    weight_ptrs,  # plan.Upsampling.weights of each
+    bias_ptr,  # (DENSE + TAPS, C), in ACC
+    D,
+    H,
+    W,
+    z,
+    planes,
+    C: tl.constexpr,
+    DENSE: tl.constexpr,
+    TAPS: tl.constexpr,
+    PADDING: tl.constexpr,
+    ACC: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """out = prod of (bias + dense) * prod of (bias + sum_t shift_t(U G_t)), on the planes from z of every image.
+
+    Grid: (tiles of ROWS x COLUMNS, B * planes, blocks of CHANNELS).
+    """
+    image, y, x, c, at, _, mask = _tile(D, H, W, z, planes, C, ROWS, COLUMNS, CHANNELS)
+    product = tl.full([ROWS, COLUMNS, CHANNELS], 1, ACC)
+    for i in tl.static_range(TAPS):
+        bias = tl.load(bias_ptr + (DENSE + i) * C + c, c < C, other=0)[None, None, :]
+        term = _term(
+            taps_ptrs[i], low_ptrs[i], weight_ptrs[i], image, y, x, c, H, W, C, PADDING, ROWS, COLUMNS, CHANNELS, ACC
+        )
+        product *= bias + term
+    for i in tl.static_range(DENSE):
+        bias = tl.load(bias_ptr + i * C + c, c < C, other=0)[None, None, :]
+        product *= bias + tl.load(dense_ptrs[i] + at, mask, other=0).to(ACC)
+    tl.store(out_ptr + at, product, mask)
+
+
+@triton.jit(do_not_specialize=["D", "H", "W", "z", "planes"])
+def multiply_backward(
+    grad_ptr,  # (B, D, H, W, C)
+    dense_ptrs,  # as in multiply
+    taps_ptrs,
+    low_ptrs,
+    weight_ptrs,
+    bias_ptr,
+    dense_grad_ptrs,  # DENSE results, each (B, D, H, W, C)
+    term_grad_ptrs,  # TAPS results at the target's size, each (B, planes, H, W, C)
+    bias_grad_ptr,  # (tiles, B * planes, DENSE + TAPS, C), in ACC: each program's sum of each term's gradient
+    D,
+    H,
+    W,
+    z,
+    planes,
+    C: tl.constexpr,
+    DENSE: tl.constexpr,
+    TAPS: tl.constexpr,
+    PADDING: tl.constexpr,
+    ACC: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """The gradient of every term: grad times the other terms, as the product of those before and those after it.
+
+    Grid: as multiply's.
+    """
+    image, y, x, c, at, slab_at, mask = _tile(D, H, W, z, planes, C, ROWS, COLUMNS, CHANNELS)
+    before = tl.load(grad_ptr + at, mask, other=0).to(ACC)
+    terms, befores = (), ()
+    for i in tl.static_range(DENSE + TAPS):
+        term = tl.load(bias_ptr + i * C + c, c < C, other=0)[None, None, :]
+        if i < DENSE:
+            term += tl.load(dense_ptrs[i] + at, mask, other=0).to(ACC)
+        else:
+            term += _term(
+                taps_ptrs[i - DENSE],
+                low_ptrs[i - DENSE],
+                weight_ptrs[i - DENSE],
+                image,
+                y,
+                x,
+                c,
+                H,
+                W,
+                C,
+                PADDING,
+                ROWS,
+                COLUMNS,
+                CHANNELS,
+                ACC,
+            )
+        terms += (term,)
+        befores += (before,)
+        before *= term
+    after = tl.full([ROWS, COLUMNS, CHANNELS], 1, ACC)
+    program = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
+    sum_ptr = bias_grad_ptr + program.to(tl.int64) * ((DENSE + TAPS) * C) + c
+    for i in tl.static_range(DENSE + TAPS - 1, -1, -1):
+        gradient = befores[i] * after
+        after *= terms[i]
+        if i < DENSE:
+            tl.store(dense_grad_ptrs[i] + at, gradient, mask)
+        else:
+            tl.store(term_grad_ptrs[i - DENSE] + slab_at, gradient, mask)
+        tl.store(sum_ptr + i * C, tl.sum(tl.sum(gradient, 1), 0), c < C)

@@ -1,0 +1,193 @@
+"""Launches the kernels of `triton_kernels`: grids, tiles, tables. Maps are (images, *S, C), contiguous."""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdi_plugin.ops import gpu_tables
+
+_THREADS = 128
+_ELEMENTS = 512  # of a tile's row: four for each thread, a load of 16 bytes of float32
+_ROWS = 2  # of a tile, which reads each row of a coarser level once for all of its own; with four, registers spill
+JOBS = 4  # of one launch of `resample`: each is code of its own
+
+
+class Taps(NamedTuple):
+    """A term whose channels are mixed already: G (images, h, w, 3, 3, C), with the target plane's size."""
+
+    products: Tensor
+    size: tuple[int, int]
+
+
+class Slab(NamedTuple):
+    """Planes [begin, end) of every image of maps (B, depth, H, W, C); all of them in 2-D, where depth is 1."""
+
+    begin: int
+    end: int
+    depth: int
+
+
+def interpreted() -> bool:
+    """Whether Triton's interpreter runs the kernels, on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+
+
+@lru_cache(maxsize=1)
+def kernels() -> Any:
+    """The kernels' module. Imported at the first call: importing triton takes longer than the whole package."""
+    from sdi_plugin.ops import triton_kernels
+
+    return triton_kernels
+
+
+def options(kernel: str, *, amd: bool = torch.version.hip is not None) -> dict[str, int]:
+    """Of the compiler. AMD's warps have 64 threads. NVIDIA's would rather spill than give `resample` 64 registers."""
+    registers = {"maxnreg": 64} if kernel == "resample" and not amd else {}
+    return {"num_warps": _THREADS // (64 if amd else 32), "num_stages": 1, **registers}
+
+
+def channel_block(channels: int) -> int:
+    """A power of two up to 64 that divides the channels, so that nothing need be masked; else the next one above."""
+    divisor = min(64, channels & -channels)
+    return divisor if divisor >= 16 else min(64, 1 << (channels - 1).bit_length())
+
+
+def tile(channels: int, width: int, device: torch.device) -> tuple[int, int, int]:
+    """ROWS, COLUMNS and CHANNELS of a program of `multiply` and `multiply_backward`."""
+    block = channel_block(channels)
+    if device.type == "cpu":  # the interpreter pays for every operation, whatever its size
+        return 16, min(64, 1 << (width - 1).bit_length()), block
+    return _ROWS, max(4, min(64, _ELEMENTS // block)), block
+
+
+def pixels(block: int, device: torch.device) -> int:
+    """PIXELS of a program of `resample`, for its block of channels."""
+    return 1024 if device.type == "cpu" else max(4, _ELEMENTS // block)
+
+
+def resample(
+    jobs: Sequence[tuple[Tensor, Tensor, gpu_tables.Resampling]],
+    channels: int,
+    *,
+    taps: int = 1,
+    sum_taps: bool = False,
+    accumulate: bool = False,
+) -> None:
+    """(x, out, resampling) of each job, all with the same dtypes. accumulate: add to out (with sum_taps)."""
+    for first in range(0, len(jobs), JOBS):
+        xs, outs, plans = zip(*jobs[first : first + JOBS], strict=True)
+        block = channel_block(channels)
+        size = pixels(block, xs[0].device)
+        kernels().resample[(_blocks(max(p.pixels for p in plans), size), _blocks(channels, block), len(xs))](
+            xs,
+            outs,
+            tuple(p.starts for p in plans),
+            tuple(p.weights for p in plans),
+            C=channels,
+            JOBS=len(xs),
+            TAPS=taps,
+            SUM_TAPS=sum_taps,
+            ACCUMULATE=accumulate,
+            ACC=_accumulator(plans[0].weights),
+            PIXELS=size,
+            CHANNELS=block,
+            **options("resample"),
+        )
+
+
+def multiply(out: Tensor, dense: Sequence[Tensor], taps: Sequence[Taps], biases: Tensor, slab: Slab) -> None:
+    """out and dense: (B, [D,] H, W, C); biases: (terms, C), dense ones first, in the accumulator's dtype."""
+    lows, weights = _tables(taps, biases)
+    grid, arguments = _launch(out, len(dense), len(taps), biases, slab)
+    products = tuple(t.products for t in taps)
+    kernels().multiply[grid](out, tuple(dense), products, lows, weights, biases, **arguments)
+
+
+def multiply_backward(
+    grad: Tensor,
+    dense: Sequence[Tensor],
+    taps: Sequence[Taps],
+    biases: Tensor,
+    dense_grads: Sequence[Tensor],
+    slab: Slab,
+) -> tuple[list[Tensor], Tensor]:
+    """Writes dense_grads. Returns the taps terms' gradients at the target's size, and the biases' (terms, C)."""
+    lows, weights = _tables(taps, biases)
+    grid, arguments = _launch(grad, len(dense), len(taps), biases, slab)
+    height, width, channels = grad.shape[-3:]
+    term_grads = [t.products.new_empty(grid[1], height, width, channels) for t in taps]
+    sums = biases.new_empty(grid[0] * grid[1], *biases.shape)
+    products = tuple(t.products for t in taps)
+    kernels().multiply_backward[grid](
+        grad,
+        tuple(dense),
+        products,
+        lows,
+        weights,
+        biases,
+        tuple(dense_grads),
+        tuple(term_grads),
+        sums,
+        **arguments,
+    )
+    return term_grads, sums.sum(0)
+
+
+def taps_adjoint(term_grads: Sequence[Tensor], taps: Sequence[Taps], accumulator: torch.dtype) -> list[Tensor]:
+    """The gradients of each G, (images, h, w, 9 * C), from those of the terms: the columns, then the rows."""
+    grads, height = list(term_grads), term_grads[0].shape[1] if term_grads else 0
+    channels = term_grads[0].shape[-1] if term_grads else 0
+    for step, axis in enumerate((1, 0)):
+        jobs = []
+        for grad, t in zip(grads, taps, strict=True):
+            images, h, w = t.products.shape[:3]
+            adjoint = gpu_tables.Axis((h, w)[axis], t.size[axis], taps=True, adjoint=True)
+            other = gpu_tables.Axis(height, height) if axis else gpu_tables.Axis(w, w)
+            axes = (gpu_tables.Axis(1, 1), other, adjoint) if axis else (gpu_tables.Axis(1, 1), adjoint, other)
+            dtype = accumulator if axis else t.products.dtype
+            out = grad.new_empty(images, *axes[1].sizes()[1:], axes[2].sizes()[1], 3, channels * 3**step, dtype=dtype)
+            jobs.append((grad, out, gpu_tables.resampling(images, axes, accumulator, grad.device)))
+        resample(jobs, channels * 3**step, taps=3)
+        grads = [out for _, out, _ in jobs]
+    return [grad.flatten(3) for grad in grads]
+
+
+def _launch(
+    like: Tensor, dense: int, taps: int, biases: Tensor, slab: Slab
+) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    height, width, channels = like.shape[-3:]
+    rows, columns, block = tile(channels, width, like.device)
+    planes = slab.end - slab.begin
+    grid = (_blocks(height, rows) * _blocks(width, columns), like.shape[0] * planes, _blocks(channels, block))
+    constants = {
+        "C": channels,
+        "DENSE": dense,
+        "TAPS": taps,
+        "PADDING": gpu_tables.PADDING,
+        "ACC": _accumulator(biases),
+    }
+    tiles = {"ROWS": rows, "COLUMNS": columns, "CHANNELS": block}
+    sizes = {"D": slab.depth, "H": height, "W": width, "z": slab.begin, "planes": planes}
+    return grid, {**sizes, **constants, **tiles, **options("multiply")}
+
+
+def _tables(taps: Sequence[Taps], biases: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    tables = [
+        gpu_tables.upsampling((t.products.shape[1], t.products.shape[2]), t.size, biases.dtype, biases.device)
+        for t in taps
+    ]
+    return tuple(t.lows for t in tables), tuple(t.weights for t in tables)
+
+
+def _accumulator(tensor: Tensor) -> Any:
+    from triton import language as tl
+
+    return tl.float64 if tensor.dtype == torch.float64 else tl.float32
+
+
+def _blocks(size: int, block: int) -> int:
+    return -(-size // block)

@@ -1,0 +1,44 @@
+"""Runs test_triton.py by Triton's interpreter, on machines without a GPU.
+
+In a process of its own: the interpreter replaces triton's own functions at import, and here they must stay compilable
+(test_triton_compile.py).
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdi_plugin.ops import gpu
+
+pytest.importorskip("triton")
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU runs the kernels themselves")
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="test_triton.py itself runs")
+def test_the_kernels_by_the_interpreter():
+    tests = Path(__file__).with_name("test_triton.py")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", str(tests)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1100)
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
+    assert " passed" in result.stdout
+    assert "skipped" not in result.stdout
+
+
+def test_importing_the_package_does_not_import_triton():
+    code = "import sys, sdi_plugin.ops.gpu; raise SystemExit('triton' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels serve")
+def test_the_reason_names_what_is_missing(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert "no GPU" in gpu.reason()
+    assert not gpu.serves(torch.device("cpu"))
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
+    assert "not installed" in gpu.reason()
