@@ -20,7 +20,7 @@ def backends() -> dict[str, dict[str, bool | str]]:
         For "reference", "cpu" and "triton": `available`, and the `reason` when it is not (else an empty string).
         For "cpu" also the `isa`, the instruction set in use: "avx512", "avx2" or "baseline".
     """
-    reasons = {"reference": "", "cpu": library.cpu_reason(), "triton": "not part of this release"}
+    reasons = {"reference": "", **library.reasons()}
     found: dict[str, dict[str, bool | str]] = {
         name: {"available": not reason, "reason": reason} for name, reason in reasons.items()
     }

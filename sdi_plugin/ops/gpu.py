@@ -15,27 +15,34 @@ from torch import Tensor
 from sdi_plugin.ops import triton_launch
 from sdi_plugin.ops.gpu_terms import Call, channels_first, channels_last, unmix
 
-_OLDEST_TRITON = (3, 3)  # the first with tuples of pointers
+_OLDEST_TORCH = (2, 7)  # whose Triton, 3.3, is the first with tuples of pointers
+INTERPRETED = triton_launch.interpreted()
+_IS_INSTALLED = importlib.util.find_spec("triton") is not None
+_IS_NEW = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= _OLDEST_TORCH
 
 
 def reason() -> str:
     """Why the kernels do not serve, or an empty string."""
-    if importlib.util.find_spec("triton") is None:
+    if not _IS_INSTALLED:
         return "Triton is not installed: it comes with torch's builds for GPUs"
-    if not torch.cuda.is_available() and not triton_launch.interpreted():
+    if not _IS_NEW:
+        return f"expected torch 2.7 or newer for its Triton 3.3, got torch {torch.__version__}. Install a newer torch."
+    if not torch.cuda.is_available() and not INTERPRETED:
         return "no GPU: torch.cuda.is_available() is False"
-    import triton
-
-    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < _OLDEST_TRITON:
-        return f"expected Triton 3.3 (torch 2.7) or newer, got {triton.__version__}. Install a newer torch."
     return ""
 
 
 def serves(device: torch.device) -> bool:
-    """Whether the kernels take tensors on this device: GPUs, and CPUs where TRITON_INTERPRET=1."""
-    if device.type == "cpu":
-        return triton_launch.interpreted() and not reason()
-    return device.type == "cuda" and not reason() and torch.cuda.get_device_capability(device) >= (7, 0)
+    """Whether the kernels take tensors on this device: GPUs, and CPUs where TRITON_INTERPRET=1.
+
+    Cheap, and plain enough for torch.compile to look through.
+    """
+    if not _IS_INSTALLED or not _IS_NEW:
+        return False
+    if device.type == "cuda":
+        # Inductor asks for the same capability.
+        return torch.compiler.is_compiling() or torch.cuda.get_device_capability(device) >= (7, 0)
+    return device.type == "cpu" and INTERPRETED
 
 
 def forward(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from sdi_plugin.ops import cpu, reference
+from sdi_plugin.ops import cpu, gpu, reference
 
 FORCE_REFERENCE = os.environ.get("SDI_PLUGIN_REFERENCE", "") not in ("", "0")
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -40,9 +40,10 @@ def resize_smooth_multiply(
     ]
 
 
-def cpu_reason() -> str:
-    """Why the C++ kernel does not serve, or an empty string."""
-    return "SDI_PLUGIN_REFERENCE is set: the plain-torch reference serves instead" if FORCE_REFERENCE else cpu.reason
+def reasons() -> dict[str, str]:
+    """Why the kernels of each kind do not serve, or an empty string."""
+    forced = "SDI_PLUGIN_REFERENCE is set: the plain-torch reference serves instead" if FORCE_REFERENCE else ""
+    return {"cpu": forced or cpu.reason, "triton": forced or gpu.reason()}
 
 
 def _is_fused(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
@@ -51,8 +52,8 @@ def _is_fused(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[
     if FORCE_REFERENCE or exporting() or xs[0].ndim not in (4, 5):
         return False
     tensors = (*xs, *weights, *biases)
-    device = xs[0].device.type
-    if any(t.device.type != device or t.dtype not in _DTYPES for t in tensors) or not _serves(device):
+    device = xs[0].device
+    if any(t.device != device or t.dtype not in _DTYPES for t in tensors) or not _serves(device):
         return False
     return all(tuple(weight.shape[2:]) == (3,) * (xs[0].ndim - 2) for weight in weights)
 
@@ -67,15 +68,20 @@ def _is_plain(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def _serves(device: str) -> bool:
-    return device == "cpu" and cpu.available
+def _serves(device: torch.device) -> bool:
+    return (device.type == "cpu" and cpu.available) or gpu.serves(device)
+
+
+def _by_triton(device: torch.device) -> bool:
+    """On GPUs, and where its interpreter is asked for."""
+    return device.type == "cuda" or gpu.INTERPRETED
 
 
 def _kernels(x: Tensor) -> ModuleType:
-    return cpu
+    return gpu if _by_triton(x.device) else cpu
 
 
-@custom_op("sdi_plugin::resize_smooth_multiply", mutates_args=(), device_types="cpu")
+@custom_op("sdi_plugin::resize_smooth_multiply", mutates_args=(), device_types=("cpu", "cuda"))
 def fused(
     xs: Sequence[Tensor],
     weights: Sequence[Tensor],
@@ -86,7 +92,7 @@ def fused(
     return _kernels(xs[0]).forward(xs, weights, biases, targets, out_dtype)
 
 
-@custom_op("sdi_plugin::resize_smooth_multiply_backward", mutates_args=(), device_types="cpu")
+@custom_op("sdi_plugin::resize_smooth_multiply_backward", mutates_args=(), device_types=("cpu", "cuda"))
 def fused_backward(
     grads: Sequence[Tensor],
     xs: Sequence[Tensor],
@@ -118,6 +124,8 @@ def _fake_backward(
     targets: Sequence[int],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     x_grads, weight_grads, bias_grads = ([t.new_empty(t.shape) for t in group] for group in (xs, weights, biases))
+    if _by_triton(xs[0].device):
+        x_grads = [x.new_empty(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1) for x in xs]
     return x_grads, weight_grads, bias_grads
 
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_reference import eager, make_case
 
-from sdi_plugin.ops import gpu, gpu_tables, gpu_terms, reference
+from sdi_plugin import ops
+from sdi_plugin.ops import gpu, gpu_tables, gpu_terms, library, reference
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 pytestmark = pytest.mark.skipif(not gpu.serves(DEVICE), reason="no GPU, and TRITON_INTERPRET is not 1")
@@ -231,3 +232,25 @@ def test_tables_are_the_matrices_of_torchs_own_resizing():
             dense = torch.zeros(expected.shape[0], expected.shape[1] + weights.shape[-1], dtype=torch.float64)
             dense.scatter_(1, starts[0].unsqueeze(1) + torch.arange(weights.shape[-1]), weights[0])
             assert torch.equal(dense[:, : expected.shape[1]], expected)
+
+
+def test_the_functional_api_and_the_op_call_these_kernels():
+    case = stage_case((6, 5), 2, 4, targets=[0])
+    inputs = [[t.float().requires_grad_() for t in group] for group in case]
+    (expected,) = gpu.forward(*inputs, [0], torch.float32)
+    for function in (ops.resize_smooth_multiply_stage, lambda *args: library.fused(*args, torch.float32)):
+        (output,) = function(*inputs, [0])
+        assert torch.equal(output, expected)
+        found = torch.autograd.grad(output, [t for group in inputs for t in group], upstream([output]))
+        gradients = [t for group in gpu.backward(upstream([output]), *inputs, [0]) for t in group]
+        assert all(torch.equal(a, b) for a, b in zip(found, gradients, strict=True))
+
+
+def test_the_op_is_registered_right():
+    xs, weights, biases = [
+        [t.float().requires_grad_() for t in group] for group in stage_case((4, 3), 2, 2, targets=[0])
+    ]
+    utilities = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(library.fused, (xs, weights, biases, [0], torch.float32), test_utils=utilities)
+    grads = [torch.randn_like(xs[0])]
+    torch.library.opcheck(library.fused_backward, (grads, xs, weights, biases, [0]), test_utils=utilities)

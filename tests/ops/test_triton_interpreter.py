@@ -37,8 +37,11 @@ def test_importing_the_package_does_not_import_triton():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels serve")
 def test_the_reason_names_what_is_missing(monkeypatch):
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(gpu, "INTERPRETED", False)
     assert "no GPU" in gpu.reason()
     assert not gpu.serves(torch.device("cpu"))
-    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(gpu, "_IS_NEW", False)
+    assert "torch 2.7" in gpu.reason()
+    monkeypatch.setattr(gpu, "_IS_INSTALLED", False)
     assert "not installed" in gpu.reason()
+    assert not gpu.serves(torch.device("cuda"))
