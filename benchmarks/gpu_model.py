@@ -86,7 +86,9 @@ class Recorder(TorchDispatchMode):
         if not inputs and not outputs:
             return out
         moved = _size(inputs) + (0 if name.endswith("_") else _size(outputs))
-        if name == "convolution":
+        if name == "_foreach_copy_":  # one launch only where layouts and dtypes agree: count them all
+            self.launches += [Launch("copy_", _size([x, y])) for x, y in zip(*args, strict=True)]
+        elif name == "convolution":
             flops = 2 * out.numel() * math.prod(args[1].shape[1:])
             self.launches.append(Launch(name, moved, flops, _unit(out, "convolution")))
             if args[2] is not None:  # torch adds the bias to cuDNN's result
