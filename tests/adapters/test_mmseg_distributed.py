@@ -10,6 +10,7 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.model import convert_sync_batchnorm
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from mmseg.registry import MODELS
 
@@ -98,7 +99,7 @@ def half(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path):
-    torch.multiprocessing.spawn(half, (str(tmp_path),), nprocs=2)
+    spawn(half, (str(tmp_path),), nprocs=2)
     model = build()
     norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) == 8  # a reduction and an SDI at each of the four levels
