@@ -52,6 +52,11 @@ class _ReseededIterator:
         self.count += 1
         return next(self.batches)
 
+    def skip_iter(self, num_iters: int) -> None:
+        """Load and drop batches: the fork would skip their loading, and with it the random numbers of its workers."""
+        for _ in range(num_iters):
+            next(self)
+
 
 def _seed(seed: int, purpose: int, iteration: int) -> None:
     state = np.random.SeedSequence([seed, get_rank(), purpose, iteration]).generate_state(3)

@@ -24,8 +24,11 @@ def wheel(tmp_path_factory) -> Path:
     """The unpacked wheel: first on the path of what runs here, it is what is installed."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    ignore = shutil.ignore_patterns(".*", "dist", "build", "runs", "data", "*.egg-info", "__pycache__", "*.so")
-    shutil.copytree(ROOT, source, ignore=ignore)
+    ignore = shutil.ignore_patterns("__pycache__", "*.so")
+    for name in ("sdi_plugin", "adapters", "configs"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(folder), "."]
     subprocess.run(build, cwd=source, check=True)
     (file,) = folder.glob("*.whl")
