@@ -1,6 +1,6 @@
 """U-Net v2 on nnU-Net's plans against nnU-Net's own networks: parameters, GMAC, saved bytes, time of a training step.
 
-    python -m benchmarks.nnunet          # the table of docs/nnunet.md; --time adds steps on small patches, minutes
+    python -m benchmarks.nnunet          # the tables of docs/nnunet.md; --time 3 adds steps on small patches, minutes
 
 GMAC and saved bytes are counted on fake tensors, so that the large patches need no memory: multiply-adds of a forward
 by torch's FLOP counter (half its FLOPs; interpolation is not counted), and what autograd keeps of it for backward,
@@ -29,7 +29,7 @@ NETWORKS: dict[str, Any] = {
     "U-Net v2, ResEnc-M encoder": ResidualEncoderUNetV2,
 }
 SETTINGS = {"2-D 512^2": (2, 8, 512, 512), "3-D 128^3": (3, 6, 128, 320)}
-SMALL = {"2-D 256^2": (2, 7, 256, 512), "3-D 64^3": (3, 5, 64, 320)}
+SMALL = {"2-D 128^2": (2, 6, 128, 512), "3-D 32^3": (3, 4, 32, 320)}
 
 
 def build(name: str, dim: int, stages: int, widest: int) -> nn.Module:
@@ -74,7 +74,11 @@ def count(name: str, dim: int, stages: int, size: int, widest: int) -> tuple[flo
 
 
 def step_times(name: str, dim: int, stages: int, size: int, widest: int, steps: int) -> list[float]:
-    """Seconds of forward and backward, batch 2, after one that is not counted."""
+    """CPU seconds of forward and backward on one thread, batch 2, after one that is not counted.
+
+    The processor's time and not the clock's, so that other programs on the machine do not count.
+    """
+    torch.set_num_threads(1)
     network, x = build(name, dim, stages, widest), torch.randn(2, 1, *[size] * dim)
     return [_timed(lambda: _step(network, x)) for _ in range(steps + 1)][1:]
 
@@ -85,9 +89,9 @@ def _step(network: nn.Module, x: torch.Tensor) -> None:
 
 
 def _timed(function: Callable[[], None]) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     function()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def main() -> None:
@@ -100,7 +104,7 @@ def main() -> None:
             parameters, gmac, saved = count(name, dim, stages, size, widest)
             print(f"| {patch} | {name} | {parameters:.1f} | {gmac:.0f} | {saved:.2f} |", flush=True)
     if arguments.time:
-        print("\n| patch, batch 2 | network | step (s, median) | fastest |\n|---|---|---|---|")
+        print("\n| patch, batch 2 | network | CPU time of a step (s, median) | fastest |\n|---|---|---|---|")
         for patch, (dim, stages, size, widest) in SMALL.items():
             for name in NETWORKS:
                 times = step_times(name, dim, stages, size, widest, arguments.time)
