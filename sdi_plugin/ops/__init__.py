@@ -91,9 +91,11 @@ def resize_smooth_multiply_stage(
         xs: L tensors (B, C, *S_j); weights: T * L tensors (C_out, C, 3, 3[, 3]); biases: T * L tensors (C_out,).
         Returns T tensors (B, C_out, *S_target).
 
-    The C++ kernel serves float32, float64, bfloat16 and float16 on CPUs, outside torch.export; under autocast it takes
-    the tensors as they are. It gives the same bits on every run and for any number of threads. Its backward saves the
-    inputs alone and recomputes the terms; second derivatives are those of the reference. Everything else, and
-    everything where the environment variable SDI_PLUGIN_REFERENCE is 1, is served by the plain-torch reference.
+    A C++ kernel serves float32, float64, bfloat16 and float16 on CPUs, Triton kernels serve the same on GPUs, both
+    outside torch.export; under autocast they take the tensors as they are. The C++ kernel gives the same bits on every
+    run and for any number of threads; so do the Triton kernels, but torch's convolutions beside them only where
+    torch.backends.cudnn.deterministic is set. Backward saves the inputs alone and recomputes the terms; second
+    derivatives are those of the reference. Everything else, and everything where the environment variable
+    SDI_PLUGIN_REFERENCE is 1, is served by the plain-torch reference.
     """
     return library.resize_smooth_multiply(xs, weights, biases, targets, out_dtype=out_dtype)
