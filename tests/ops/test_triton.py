@@ -236,13 +236,14 @@ def test_tables_are_the_matrices_of_torchs_own_resizing():
 
 def test_the_functional_api_and_the_op_call_these_kernels():
     case = stage_case((6, 5), 2, 4, targets=[0])
-    inputs = [[t.float().requires_grad_() for t in group] for group in case]
-    (expected,) = gpu.forward(*inputs, [0], torch.float32)
-    for function in (ops.resize_smooth_multiply_stage, lambda *args: library.fused(*args, torch.float32)):
-        (output,) = function(*inputs, [0])
+    xs, weights, biases = [[t.float().requires_grad_() for t in group] for group in case]
+    leaves = [*xs, *weights, *biases]
+    (expected,) = gpu.forward(xs, weights, biases, [0], torch.float32)
+    gradients = [t for group in gpu.backward(upstream([expected]), xs, weights, biases, [0]) for t in group]
+    by_api = ops.resize_smooth_multiply_stage(xs, weights, biases, [0])
+    for (output,) in (by_api, library.fused(xs, weights, biases, [0], torch.float32)):
         assert torch.equal(output, expected)
-        found = torch.autograd.grad(output, [t for group in inputs for t in group], upstream([output]))
-        gradients = [t for group in gpu.backward(upstream([output]), *inputs, [0]) for t in group]
+        found = torch.autograd.grad(output, leaves, upstream([output]))
         assert all(torch.equal(a, b) for a, b in zip(found, gradients, strict=True))
 
 
