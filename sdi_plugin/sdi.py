@@ -207,5 +207,9 @@ class SDISkip(nn.Module):
         if self.training:
             check_batch_norm("SDISkip", features)
         xs = [reduction(f) for reduction, f in zip(self.reductions, features, strict=True)]
-        fused = fuse([cast(SDI, sdi) for sdi in self.sdi], xs, range(len(xs)))
+        fused = list(xs)
+        # A level that nothing reads may have no SDI (`sdi_plugin.adapters.smp.with_sdi`); its map passes.
+        targets = [level for level, sdi in enumerate(self.sdi) if isinstance(sdi, SDI)]
+        for level, h in zip(targets, fuse([cast(SDI, self.sdi[i]) for i in targets], xs, targets), strict=True):
+            fused[level] = h
         return [projection(h) for projection, h in zip(self.projections, fused, strict=True)]

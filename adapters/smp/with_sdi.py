@@ -84,7 +84,7 @@ class FeatureSDI(SDISkip):
         for level, index in enumerate(levels):
             if index not in read:
                 # Parameters that never get a gradient stop DistributedDataParallel.
-                self.sdi[level], self.projections[level] = _Unread(), nn.Identity()
+                self.sdi[level], self.projections[level] = nn.Identity(), nn.Identity()
 
     def infuse(self, decoder: nn.Module, arguments: tuple[Any, ...]) -> tuple[list[Tensor]]:
         """The decoder's forward pre-hook: its features, those that it reads replaced by fused ones."""
@@ -95,13 +95,6 @@ class FeatureSDI(SDISkip):
             if index in self.read:
                 infused[index] = feature
         return (infused,)
-
-
-class _Unread(nn.Module):
-    """In place of the SDI of a level that the decoder does not read: no parameters, no work."""
-
-    def fuse(self, xs: Sequence[Tensor], level: int) -> Tensor:
-        return xs[level]
 
 
 def _features_read(model: Any) -> list[int]:
