@@ -54,7 +54,8 @@ def train(wheel: Path, folder: Path, work_dir: str, *more: str, **options):
 
 def scores(folder: Path) -> list[float]:
     """The DSC of every validation, by iteration."""
-    lines = [json.loads(line) for path in sorted(folder.rglob("scalars.json")) for line in path.open()]
+    files = sorted(folder.rglob("scalars.json"))
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     return [line["DSC"] for line in lines if "DSC" in line]
 
 
