@@ -43,7 +43,8 @@ def test_the_ops_tests_are_clean(kind, tmp_path):
         "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",
     }
     same_addresses = ["setarch", "-R"] if kind == "thread" and shutil.which("setarch") else []
-    command = [*same_addresses, sys.executable, "-m", "pytest", "-q", "-s", str(HERE / "test_library.py"), "-k", TESTS]
+    files = [str(HERE / name) for name in ("test_cpu.py", "test_library.py")]
+    command = [*same_addresses, sys.executable, "-m", "pytest", "-q", "-s", *files, "-k", TESTS]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     assert " passed" in result.stdout
