@@ -31,9 +31,9 @@ def write(result: Mapping[str, Any], folder: Path) -> list[tuple[str, Path]]:
 
 
 def _series(result: Mapping[str, Any], names: tuple[str, ...]) -> dict[Case, dict[str, Mapping[str, Any]]]:
-    """The rows of some cases, by case and mode."""
+    """The rows of some cases, by case and mode, of the largest number of threads that each was measured at."""
     found: dict[Case, dict[str, Mapping[str, Any]]] = {}
-    for row in result["cases"]:
+    for row in sorted(result["cases"], key=lambda row: row["threads"]):
         if row["name"] in names:
             found.setdefault(Case.parse(row["name"]), {})[row["mode"]] = row
     return dict(sorted(found.items(), key=lambda item: (item[0].size, item[0].levels)))
