@@ -6,16 +6,12 @@ import platform
 from importlib import metadata
 from typing import Any
 
-# Distribution -> first version supported, first version that is not (FRAMEWORK adapters are tested in between).
+# Distribution -> first version supported, first version that is not, and the adapter, which is tested in between.
 _FRAMEWORKS = {
-    "segmentation-models-pytorch": ("0.5", "0.7"),
-    "mmsegmentation": ("1.2.2", "1.2.3"),
-    "onedl-mmsegmentation": ("1.4", "1.5"),
-    "nnunetv2": ("2.6", "2.9"),
-}
-_ADAPTERS = {
-    "segmentation-models-pytorch": "sdi_plugin.adapters.smp",
-    "nnunetv2": "sdi_plugin.adapters.nnunet",
+    "segmentation-models-pytorch": ("0.5", "0.7", "sdi_plugin.adapters.smp"),
+    "mmsegmentation": ("1.2.2", "1.2.3", "sdi_plugin.adapters.mmsegmentation"),
+    "onedl-mmsegmentation": ("1.4", "1.5", "sdi_plugin.adapters.mmsegmentation"),
+    "nnunetv2": ("2.6", "2.9", "sdi_plugin.adapters.nnunet"),
 }
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "safetensors", "triton")
 
@@ -69,24 +65,15 @@ def _version(distribution: str) -> str | None:
 
 
 def _framework(name: str) -> dict[str, Any]:
-    low, high = _FRAMEWORKS[name]
+    low, high, adapter = _FRAMEWORKS[name]
     version = _version(name)
     in_range = version is not None and _numbers(low) <= _numbers(version) < _numbers(high)
     return {
         "version": version,
-        "supported": in_range and name in _ADAPTERS,
-        "reason": _reason(name, version, in_range),
-        "adapter": _ADAPTERS.get(name),
+        "supported": in_range,
+        "reason": "not installed" if version is None else "" if in_range else f"expected {name} >={low},<{high}",
+        "adapter": adapter,
     }
-
-
-def _reason(name: str, version: str | None, in_range: bool) -> str:
-    low, high = _FRAMEWORKS[name]
-    if version is None:
-        return "not installed"
-    if not in_range:
-        return f"expected {name} >={low},<{high}"
-    return "" if name in _ADAPTERS else "its adapter is not part of this release"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
