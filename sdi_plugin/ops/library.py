@@ -193,7 +193,6 @@ class _Direct(torch.autograd.Function):
         return None, None, None, *x_grads, *weight_grads, *bias_grads
 
 
-@fused.register_vmap
 def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tensor], list[int]]:
     """One call for each element: the op has its own batch axis, and weights may differ."""
     dims, groups = in_dims[:3], inputs[:3]
@@ -207,3 +206,7 @@ def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tenso
     results = [fused(*element(i), *inputs[3:]) for i in range(info.batch_size)]
     outs = [torch.stack(outs) for outs in zip(*results, strict=True)]
     return outs, [0] * len(outs)
+
+
+if hasattr(fused, "register_vmap"):  # torch 2.5 or later; before, vmap says that the op has no rule
+    fused.register_vmap(_vmap)
