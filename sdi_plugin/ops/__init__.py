@@ -91,6 +91,9 @@ def resize_smooth_multiply_stage(
         xs: L tensors (B, C, *S_j); weights: T * L tensors (C_out, C, 3, 3[, 3]); biases: T * L tensors (C_out,).
         Returns T tensors (B, C_out, *S_target).
 
+    Raises:
+        ValueError: not one weight and one bias for every target and level; a target out of range.
+
     A C++ kernel serves float32, float64, bfloat16 and float16 on CPUs, Triton kernels serve the same on GPUs, both
     outside torch.export; under autocast they take the tensors as they are. The C++ kernel gives the same bits on every
     run and for any number of threads; so do the Triton kernels, but torch's convolutions beside them only where

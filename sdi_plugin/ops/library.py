@@ -24,6 +24,7 @@ def resize_smooth_multiply(
     out_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
     """See `sdi_plugin.ops.resize_smooth_multiply_stage`: the fused op where it applies, else the reference."""
+    _check_counts(xs, weights, biases, targets)
     if _is_fused(xs, weights, biases):
         dtypes = [out_dtype or xs[target].dtype for target in targets]
         common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
@@ -55,7 +56,33 @@ def _is_fused(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[
     device = xs[0].device
     if any(t.device != device or t.dtype not in _DTYPES for t in tensors) or not _serves(device):
         return False
-    return all(tuple(weight.shape[2:]) == (3,) * (xs[0].ndim - 2) for weight in weights)
+    return _is_uniform(xs, weights, biases)
+
+
+def _check_counts(
+    xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], targets: Sequence[int]
+) -> None:
+    expected = len(xs) * len(targets)
+    if not expected or len(weights) != expected or len(biases) != expected:
+        raise ValueError(
+            f"resize_smooth_multiply: expected {expected} weights and biases ({len(xs)} levels, {len(targets)} targets)"
+            f", got {len(weights)} and {len(biases)}. Pass one convolution for every target and level."
+        )
+    if not all(0 <= target < len(xs) for target in targets):
+        raise ValueError(
+            f"resize_smooth_multiply: expected targets from 0 (finest) to {len(xs) - 1}, got {list(targets)}."
+        )
+
+
+def _is_uniform(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
+    """Whether the shapes are what the kernels take for granted. The reference takes, or refuses, what is not."""
+    batch, channels, *size = xs[0].shape
+    shape = (weights[0].shape[0], channels, *(3,) * len(size))
+    return (
+        all(x.ndim == xs[0].ndim and x.shape[0] == batch and x.shape[1] == channels for x in xs)
+        and all(tuple(weight.shape) == shape for weight in weights)
+        and all(tuple(bias.shape) == shape[:1] for bias in biases)
+    )
 
 
 def _is_plain(tensors: Sequence[Tensor]) -> bool:
@@ -89,6 +116,13 @@ def fused(
     targets: Sequence[int],
     out_dtype: torch.dtype,
 ) -> list[Tensor]:
+    _check_counts(xs, weights, biases, targets)
+    if not _is_uniform(xs, weights, biases):
+        raise ValueError(
+            "sdi_plugin::resize_smooth_multiply: expected maps (B, C, *S) of one B and C, weights "
+            f"(C_out, C, 3, 3[, 3]) and biases (C_out,), got {[tuple(t.shape) for t in (*xs, *weights, *biases)]}. "
+            "Call sdi_plugin.ops.resize_smooth_multiply, which takes other shapes too."
+        )
     return _kernels(xs[0]).forward(xs, weights, biases, targets, out_dtype)
 
 

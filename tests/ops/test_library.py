@@ -209,6 +209,35 @@ def test_an_empty_batch_gives_an_empty_result():
     assert ops.resize_smooth_multiply([x[:0] for x in xs], weights, biases, 0).shape == (0, 5, 6, 6)
 
 
+@pytest.mark.parametrize("function", [ops.resize_smooth_multiply_stage, library.fused], ids=["api", "op"])
+def test_wrong_counts_and_targets_are_clear_errors(function):
+    xs, weights, biases = single(make_case((6, 6), 2))
+    more = () if function is ops.resize_smooth_multiply_stage else (torch.float32,)
+    with pytest.raises(ValueError, match=r"expected 4 weights and biases \(2 levels, 2 targets\), got 2 and 2"):
+        function(xs, weights, biases, [0, 1], *more)
+    with pytest.raises(ValueError, match=r"expected targets from 0 \(finest\) to 1, got \[2\]"):
+        function(xs, weights, biases, [2], *more)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x, w, b: (x[:, :3], w, b), lambda x, w, b: (x, w[:, :3], b), lambda x, w, b: (x, w, b[:2])]
+)
+def test_shapes_that_do_not_fit_never_reach_the_kernel(change):
+    xs, weights, biases = single(make_case((6, 6), 2))
+    xs[1], weights[1], biases[1] = change(xs[1], weights[1], biases[1])
+    with pytest.raises(RuntimeError):  # torch's own, from the reference
+        ops.resize_smooth_multiply(xs, weights, biases, 0)
+    with pytest.raises(ValueError, match="expected maps"):
+        fused(xs, weights, biases, 0)
+
+
+def test_kernels_of_other_sizes_are_served_by_the_reference():
+    xs, weights, biases = single(make_case((6, 6), 2))
+    weights = [w[..., 1:2, 1:2].contiguous() for w in weights]
+    expected = reference.resize_smooth_multiply(xs, weights, biases, 0)
+    assert torch.equal(ops.resize_smooth_multiply(xs, weights, biases, 0), expected)
+
+
 def test_flops_are_counted_and_fewer_than_eager():
     xs, weights, biases = [[t.requires_grad_() for t in group] for group in single(make_case((32, 32), 4, channels=32))]
     counts = []
