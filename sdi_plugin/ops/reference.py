@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdi_plugin.ops import bands
+
 _POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -30,12 +32,8 @@ def _lacks_deterministic_backward(x: Tensor) -> bool:
 
 
 def resize_matrix(source: int, target: int, *, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
-    """One axis of `resize` as a (target, source) matrix.
-
-    torch itself resizes the basis vectors, so that there is no second table of weights to get wrong.
-    """
-    basis = torch.eye(source, dtype=torch.promote_types(dtype, torch.float32)).unsqueeze(1)
-    return resize(basis, (target,)).squeeze(1).T.to(device=device, dtype=dtype)
+    """One axis of `resize` as a (target, source) matrix."""
+    return bands.resize(source, target, torch.promote_types(dtype, torch.float32)).dense().to(device, dtype)
 
 
 def resize_by_matrices(x: Tensor, size: Sequence[int]) -> Tensor:
