@@ -42,7 +42,8 @@ setup(
             sorted(glob(f"{CSRC}/*.cpp")),
             depends=sorted(glob(f"{CSRC}/*.h")),  # what a source distribution carries, too
             language="c++",
-            extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-Wno-psabi"],
+            # Square roots that set no errno, and selections between two results, can then be vectorised.
+            extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-Wno-psabi", "-fno-math-errno", "-fno-trapping-math"],
             extra_link_args=["-fopenmp"],
             optional=True,
         )

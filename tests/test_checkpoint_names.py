@@ -101,9 +101,18 @@ def test_two_names_for_one_parameter_are_refused(official_state: dict[str, Tenso
     channels=st.integers(1, 40),
     in_channels=st.integers(1, 5),
     norm=st.sampled_from([None, "batch", "layer"]),
+    fusion=st.sampled_from(["product", "asinh"]),
 )
-def test_core_to_smp_and_back_is_exact(heads: int, classes: int, channels: int, in_channels: int, norm: str | None):
-    arguments = {"classes": classes, "channels": channels, "in_channels": in_channels, "norm": norm}
+def test_core_to_smp_and_back_is_exact(
+    heads: int, classes: int, channels: int, in_channels: int, norm: str | None, fusion: str
+):
+    arguments = {
+        "classes": classes,
+        "channels": channels,
+        "in_channels": in_channels,
+        "norm": norm,
+        "fusion": fusion,
+    }
     core = _shapes(**arguments, deep_supervision=heads)
     there, dropped = checkpoint.convert(core, "smp")
     network = without_weights(
@@ -115,6 +124,7 @@ def test_core_to_smp_and_back_is_exact(heads: int, classes: int, channels: int, 
             classes,
             decoder_channels=channels,
             decoder_norm=norm,
+            decoder_fusion=fusion,
             deep_supervision=heads,
         )
     )
@@ -150,6 +160,7 @@ def test_describe_official(official_state: dict[str, Tensor]):
         "channels": 16,
         "deep_supervision": 4,
         "norm": None,
+        "fusion": "product",
     }
     assert checkpoint.describe(official_state) == expected
 

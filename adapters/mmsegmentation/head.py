@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from sdi_plugin import precision
 from sdi_plugin.adapters.mmsegmentation.losses import StructureLoss
 from sdi_plugin.decoder import UNetV2Decoder
 
@@ -34,7 +35,7 @@ class UNetV2Head(BaseDecodeHead):
         summed_heads: number of levels, finest first, whose logits are added for prediction; the published polyp scores
             are of 2.
         strides: from each level to the next coarser one; 2 by default. See `sdi_plugin.UNetV2Decoder`.
-        norm: after SDI's product, None as in the paper, "batch" or "layer".
+        norm, fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
         with_cp: recompute maps in backward instead of storing them.
         dropout_ratio: before the classifiers; 0 as in the paper.
         loss_decode: one loss or several, of mmseg or `StructureLoss`; softmax cross-entropy by default, with
@@ -74,6 +75,7 @@ class UNetV2Head(BaseDecodeHead):
         summed_heads: int = 1,
         strides: Sequence[int] | None = None,
         norm: str | None = None,
+        fusion: str = "product",
         with_cp: bool = False,
         dropout_ratio: float = 0.0,
         loss_decode: dict | Sequence[dict] | None = None,
@@ -120,7 +122,9 @@ class UNetV2Head(BaseDecodeHead):
         if len(self.head_weights) != heads:
             raise ValueError(f"UNetV2Head: expected {heads} head_weights ({deep_supervision=}), got {head_weights}.")
         self.summed_heads = summed_heads
-        self.decoder = UNetV2Decoder(in_channels, 0, channels, strides=strides, norm=norm, checkpointing=with_cp)
+        self.decoder = UNetV2Decoder(
+            in_channels, 0, channels, strides=strides, norm=norm, fusion=fusion, checkpointing=with_cp
+        )
         self.auxiliary_convs = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for _ in range(heads - 1))
         self._check_losses(sampler)
 
@@ -131,10 +135,11 @@ class UNetV2Head(BaseDecodeHead):
         """The logits of the first `heads` supervised levels, or of all, each at its level's size, finest first."""
         ys = self.decoder(self._transform_inputs(inputs))
         classifiers = (self.conv_seg, *self.auxiliary_convs)[:heads]
-        return [
-            classifier(y if self.dropout is None else self.dropout(y))
-            for classifier, y in zip(classifiers, ys, strict=False)
-        ]
+        with precision.float32_stays(ys[0]):
+            return [
+                classifier(y if self.dropout is None else self.dropout(y))
+                for classifier, y in zip(classifiers, ys, strict=False)
+            ]
 
     def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: Any) -> dict[str, Tensor]:
         losses = {}

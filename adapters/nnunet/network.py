@@ -26,6 +26,9 @@ class PlanUNetV2(nn.Module):
         n_conv_per_stage_decoder: taken from plans and not used: U-Net v2's decoder has no such blocks.
         deep_supervision: whether all heads answer, or the finest alone; `decoder.deep_supervision` switches it.
         channels: C of SDI and decoder.
+        norm, fusion: of SDI's product, see `sdi_plugin.SDI`. nnU-Net's rate and momentum drive the paper's product past
+            float16 from six stages on: the trainers and planners of this package write "layer" and "asinh" into
+            their plans.
         checkpointing: recompute attention and SDI in backward instead of storing their maps.
         encoder: what else the plan says of the encoder: conv_op, kernel_sizes, strides, norm_op and so on.
 
@@ -51,6 +54,8 @@ class PlanUNetV2(nn.Module):
         n_conv_per_stage_decoder: int | Sequence[int] | None = None,
         deep_supervision: bool = False,
         channels: int = 32,
+        norm: str | None = None,
+        fusion: str = "product",
         checkpointing: bool = False,
         **encoder: Any,
     ):
@@ -66,6 +71,8 @@ class PlanUNetV2(nn.Module):
             dim=convert_conv_op_to_dim(self.encoder.conv_op),
             strides=self.encoder.strides[1:],
             deep_supervision=deep_supervision,
+            norm=norm,
+            fusion=fusion,
             checkpointing=checkpointing,
         )
         if self.encoder.norm_op is not None:

@@ -19,6 +19,10 @@ _COUNTERPART = {
 }
 
 
+# What keeps SDI's product within float16 over a whole training.
+BOUNDED = {"fusion": "asinh", "norm": "layer"}
+
+
 def counterpart(network_class_name: str) -> str:
     """The network of this package for the class that a plan names.
 
@@ -39,12 +43,18 @@ def _short(network_class_name: str) -> str:
 
 
 def with_unetv2(plans: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the plans in which every configuration names the counterpart of its network, where there is one."""
+    """A copy of the plans in which every configuration names the counterpart of its network, where there is one.
+
+    Where they say nothing of SDI's product, its fusion is "asinh" and a layer norm follows: over a training by
+    nnU-Net's recipe the paper's own product outgrows float16 (docs/nnunet.md).
+    """
     plans = copy.deepcopy(plans)
     for configuration in plans["configurations"].values():
         architecture = configuration.get("architecture")
         if architecture and _short(architecture["network_class_name"]) in _COUNTERPART:
             architecture["network_class_name"] = counterpart(architecture["network_class_name"])
+            if not {"fusion", "norm"} & set(architecture["arch_kwargs"]):
+                architecture["arch_kwargs"].update(BOUNDED)
     return plans
 
 

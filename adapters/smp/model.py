@@ -11,6 +11,7 @@ from segmentation_models_pytorch.base import initialization as init
 from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
 from torch import Tensor, nn
 
+from sdi_plugin import precision
 from sdi_plugin.adapters.smp import encoder as encoders
 from sdi_plugin.decoder import UNetV2Decoder, resize_linear
 from sdi_plugin.encoder import pad_to
@@ -36,7 +37,7 @@ class UNetV2(SegmentationModel):
             encoders also True: timm's weights of that name and tag); any other string is a file with an official
             PVTv2 checkpoint, timm's or safetensors, for tu- encoders.
         decoder_channels: C of the decoder.
-        decoder_norm: after SDI's product, None as in the paper, "batch" or "layer"; see `sdi_plugin.SDI`.
+        decoder_norm, decoder_fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
         in_channels: of the image.
         classes: K, the channels of the masks.
         activation: of the masks, as for every model of smp; None gives logits.
@@ -75,6 +76,7 @@ class UNetV2(SegmentationModel):
         encoder_weights: bool | str | Path | None = "imagenet",
         decoder_channels: int = 32,
         decoder_norm: str | None = None,
+        decoder_fusion: str = "product",
         in_channels: int = 3,
         classes: int = 1,
         activation: str | Callable[..., nn.Module] | None = None,
@@ -111,6 +113,7 @@ class UNetV2(SegmentationModel):
             decoder_channels,
             strides=[coarse // fine for fine, coarse in itertools.pairwise(reductions)],
             norm=decoder_norm,
+            fusion=decoder_fusion,
         )
         self.segmentation_head = SegmentationHead(decoder_channels, classes, kernel_size=1, activation=activation)
         self.auxiliary_heads = nn.ModuleList(nn.Conv2d(decoder_channels, classes, 1) for _ in range(heads - 1))
@@ -176,7 +179,8 @@ class UNetV2(SegmentationModel):
 
     def _mask(self, head: nn.Module, y: Tensor, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        logits = resize_linear(head(y), (max(height, _MIN_SIZE), max(width, _MIN_SIZE)))
+        with precision.float32_stays(y):
+            logits = resize_linear(head(y), (max(height, _MIN_SIZE), max(width, _MIN_SIZE)))
         return cast(Tensor, self.segmentation_head[-1](logits[:, :, :height, :width]))
 
     def __prepare_scriptable__(self) -> NoReturn:

@@ -30,7 +30,7 @@ def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
         state: official, core, smp or nnunet, with a PVTv2 encoder.
 
     Returns:
-        encoder, in_channels, classes, channels, deep_supervision (the number of heads, or 0 for one), norm.
+        encoder, in_channels, classes, channels, deep_supervision (the number of heads, or 0 for one), norm, fusion.
 
     Raises:
         CheckpointError: another architecture, an encoder alone or other than pvt_v2_b0 to b5 (and b2_li), or without
@@ -47,6 +47,7 @@ def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "channels": channels,
         "deep_supervision": heads if heads > 1 else 0,
         "norm": _norm(core),
+        "fusion": "asinh" if "decoder.skip.sdi.0.bound" in core else "product",
     }
 
 

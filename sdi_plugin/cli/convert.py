@@ -124,6 +124,7 @@ def _build(to: str, description: Mapping[str, Any]) -> Any:
             description["channels"],
             heads=max(1, description["deep_supervision"]),
             norm=description["norm"],
+            fusion=description["fusion"],
         )
     from sdi_plugin.adapters.smp import UNetV2 as SmpUNetV2
 
@@ -132,6 +133,7 @@ def _build(to: str, description: Mapping[str, Any]) -> Any:
         encoder_weights=None,
         decoder_channels=description["channels"],
         decoder_norm=description["norm"],
+        decoder_fusion=description["fusion"],
         in_channels=description["in_channels"],
         classes=description["classes"],
         deep_supervision=description["deep_supervision"],

@@ -21,22 +21,24 @@ def resize_smooth_multiply(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     *,
+    fusion: str = "product",
     out_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
     """See `sdi_plugin.ops.resize_smooth_multiply_stage`: the fused op where it applies, else the reference."""
     _check_counts(xs, weights, biases, targets)
+    _check_fusion(fusion)
     if _is_fused(xs, weights, biases):
         dtypes = [out_dtype or xs[target].dtype for target in targets]
         common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
         if _is_plain((*xs, *weights, *biases)):
-            outs = _Direct.apply(len(xs), list(targets), common, *xs, *weights, *biases)
+            outs = _Direct.apply(len(xs), list(targets), common, fusion, *xs, *weights, *biases)
         else:
-            outs = fused(list(xs), list(weights), list(biases), list(targets), common)
+            outs = fused(list(xs), list(weights), list(biases), list(targets), common, fusion)
         return [out if out.dtype == dtype else out.to(dtype) for out, dtype in zip(outs, dtypes, strict=True)]
     levels = len(xs)
     groups = [slice(i * levels, (i + 1) * levels) for i in range(len(targets))]
     return [
-        reference.resize_smooth_multiply(xs, weights[group], biases[group], target, out_dtype=out_dtype)
+        reference.resize_smooth_multiply(xs, weights[group], biases[group], target, fusion=fusion, out_dtype=out_dtype)
         for target, group in zip(targets, groups, strict=True)
     ]
 
@@ -72,6 +74,12 @@ def _check_counts(
         raise ValueError(
             f"resize_smooth_multiply: expected targets from 0 (finest) to {len(xs) - 1}, got {list(targets)}."
         )
+
+
+def _check_fusion(fusion: str) -> None:
+    if fusion not in reference.FUSIONS:
+        expected = " or ".join(map(repr, reference.FUSIONS))
+        raise ValueError(f"resize_smooth_multiply: expected fusion {expected}, got {fusion!r}.")
 
 
 def _is_uniform(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
@@ -115,15 +123,17 @@ def fused(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     out_dtype: torch.dtype,
+    fusion: str = "product",
 ) -> list[Tensor]:
     _check_counts(xs, weights, biases, targets)
+    _check_fusion(fusion)
     if not _is_uniform(xs, weights, biases):
         raise ValueError(
             "sdi_plugin::resize_smooth_multiply: expected maps (B, C, *S) of one B and C, weights "
             f"(C_out, C, 3, 3[, 3]) and biases (C_out,), got {[tuple(t.shape) for t in (*xs, *weights, *biases)]}. "
             "Call sdi_plugin.ops.resize_smooth_multiply, which takes other shapes too."
         )
-    return _kernels(xs[0]).forward(xs, weights, biases, targets, out_dtype)
+    return _kernels(xs[0]).forward(xs, weights, biases, targets, out_dtype, fusion)
 
 
 @custom_op("sdi_plugin::resize_smooth_multiply_backward", mutates_args=(), device_types=("cpu", "cuda"))
@@ -133,8 +143,9 @@ def fused_backward(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     targets: Sequence[int],
+    fusion: str = "product",
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    return _kernels(xs[0]).backward(grads, xs, weights, biases, targets)
+    return _kernels(xs[0]).backward(grads, xs, weights, biases, targets, fusion)
 
 
 @fused.register_fake
@@ -144,6 +155,7 @@ def _fake(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     out_dtype: torch.dtype,
+    fusion: str = "product",
 ) -> list[Tensor]:
     shapes = [(xs[t].shape[0], *xs[t].shape[2:], weights[0].shape[0]) for t in targets]
     return [xs[0].new_empty(shape, dtype=out_dtype).movedim(-1, 1) for shape in shapes]
@@ -156,6 +168,7 @@ def _fake_backward(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     targets: Sequence[int],
+    fusion: str = "product",
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     x_grads, weight_grads, bias_grads = ([t.new_empty(t.shape) for t in group] for group in (xs, weights, biases))
     if _by_triton(xs[0].device):
@@ -164,7 +177,7 @@ def _fake_backward(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    xs, weights, biases, ctx.targets, _ = inputs
+    xs, weights, biases, ctx.targets, _, ctx.fusion = inputs
     ctx.levels = len(xs)
     ctx.save_for_backward(*xs, *weights, *biases)
 
@@ -176,14 +189,14 @@ def _split(tensors: Sequence[Tensor], levels: int) -> tuple[list[Tensor], list[T
 
 
 def _backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    return *fused_backward(grads, *_split(ctx.saved_tensors, ctx.levels), ctx.targets), None, None
+    return *fused_backward(grads, *_split(ctx.saved_tensors, ctx.levels), ctx.targets, ctx.fusion), None, None, None
 
 
 fused.register_autograd(_backward, setup_context=_setup_context)
 
 
 def _setup_backward_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    grads, xs, weights, biases, ctx.targets = inputs
+    grads, xs, weights, biases, ctx.targets, ctx.fusion = inputs
     ctx.outputs, ctx.levels = len(grads), len(xs)
     ctx.save_for_backward(*grads, *xs, *weights, *biases)
 
@@ -195,7 +208,9 @@ def _double_backward(ctx: Any, *gradients: list[Tensor | None]) -> tuple[Any, ..
         grads, others = inputs[: ctx.outputs], inputs[ctx.outputs :]
         xs, weights, biases = _split(others, ctx.levels)
         outs = [
-            reference.resize_smooth_multiply(xs, weights[i : i + len(xs)], biases[i : i + len(xs)], target)
+            reference.resize_smooth_multiply(
+                xs, weights[i : i + len(xs)], biases[i : i + len(xs)], target, fusion=ctx.fusion
+            )
             for i, target in zip(range(0, len(weights), len(xs)), ctx.targets, strict=True)
         ]
         outs = [out.to(grad.dtype) for out, grad in zip(outs, grads, strict=True)]
@@ -203,7 +218,7 @@ def _double_backward(ctx: Any, *gradients: list[Tensor | None]) -> tuple[Any, ..
     given = [(f, g) for f, g in zip(first, [g for group in gradients for g in group], strict=True) if g is not None]
     second = torch.autograd.grad([f for f, _ in given], inputs, [g for _, g in given], allow_unused=True)
     second = [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, second, strict=True)]
-    return second[: ctx.outputs], *_split(second[ctx.outputs :], ctx.levels), None
+    return second[: ctx.outputs], *_split(second[ctx.outputs :], ctx.levels), None, None
 
 
 fused_backward.register_autograd(_double_backward, setup_context=_setup_backward_context)
@@ -213,18 +228,20 @@ class _Direct(torch.autograd.Function):
     """`fused` and its autograd without the dispatcher."""
 
     @staticmethod
-    def forward(ctx: Any, levels: int, targets: list[int], out_dtype: torch.dtype, *tensors: Tensor) -> Any:
-        ctx.levels, ctx.targets = levels, targets
+    def forward(
+        ctx: Any, levels: int, targets: list[int], out_dtype: torch.dtype, fusion: str, *tensors: Tensor
+    ) -> Any:
+        ctx.levels, ctx.targets, ctx.fusion = levels, targets, fusion
         ctx.save_for_backward(*tensors)
-        return tuple(_kernels(tensors[0]).forward(*_split(tensors, levels), targets, out_dtype))
+        return tuple(_kernels(tensors[0]).forward(*_split(tensors, levels), targets, out_dtype, fusion))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         inputs = _split(ctx.saved_tensors, ctx.levels)
         # With create_graph the op is needed, which has a derivative.
         function = fused_backward if torch.is_grad_enabled() else _kernels(grads[0]).backward
-        x_grads, weight_grads, bias_grads = function(list(grads), *inputs, ctx.targets)
-        return None, None, None, *x_grads, *weight_grads, *bias_grads
+        x_grads, weight_grads, bias_grads = function(list(grads), *inputs, ctx.targets, ctx.fusion)
+        return None, None, None, None, *x_grads, *weight_grads, *bias_grads
 
 
 def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tensor], list[int]]:

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# How the product of the levels is fused, and the scale of its asinh; 0: the product itself.
+FUSIONS = {"product": 0.0, "asinh": 2.0}
+
 _POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -55,6 +58,7 @@ def resize_smooth_multiply(
     biases: Sequence[Tensor],
     level: int,
     *,
+    fusion: str = "product",
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """See `sdi_plugin.ops.resize_smooth_multiply`."""
@@ -66,4 +70,9 @@ def resize_smooth_multiply(
         term = _CONV[dim](resize(x, size), weight, bias, padding="same").to(accumulator)
         product = term if product is None else product * term
     assert product is not None  # levels >= 1 is checked by the caller
-    return product.to(out_dtype or xs[level].dtype)
+    return bound(product, FUSIONS[fusion]).to(out_dtype or xs[level].dtype)
+
+
+def bound(product: Tensor, scale: float) -> Tensor:
+    """scale * asinh(product / scale), or the product where scale is 0."""
+    return scale * torch.asinh(product / scale) if scale else product
