@@ -23,6 +23,8 @@ def site(monkeypatch, tmp_path):
     record.parent.mkdir()
     record.write_text('"a, b.py",sha256=x,1\nsdi_plugin-0.dist-info/RECORD,,\n')
     monkeypatch.setattr(startup, "_site_packages", lambda: (tmp_path, record))
+    monkeypatch.setattr(startup, "_new_process", lambda code: [sys.executable, "-S", "-c", with_site(tmp_path, code)])
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.delenv("nnUNet_extTrainer", raising=False)
     monkeypatch.delenv("SDI_PLUGIN_NNUNET", raising=False)
     return tmp_path
@@ -30,8 +32,11 @@ def site(monkeypatch, tmp_path):
 
 def output_of(site: Path, code: str, environment: dict[str, str]) -> str:
     """What a Python process prints to which only that folder is a site-packages; nothing on stderr."""
-    code = f"import site; site.addsitedir({str(site)!r}); {code}"
-    return python("-S", "-c", code, environment=environment, folder=site)
+    return python("-S", "-c", with_site(site, code), environment=environment, folder=site)
+
+
+def with_site(site: Path, code: str) -> str:
+    return f"import site; site.addsitedir({str(site)!r})\n{code}"
 
 
 def python(*arguments: str, environment: dict[str, str], folder: Path | None = None) -> str:
@@ -110,21 +115,76 @@ def test_the_start_of_python_imports_one_module_for_it(site, tmp_path):
     assert python("-S", "-c", code, environment=environment) == "_sdi_plugin_nnunet\n"
 
 
+def not_read(monkeypatch):
+    """As after pip install --target: the files are there, and Python does not read them."""
+    startup.enable()
+    monkeypatch.setattr(startup, "_new_process", lambda code: [sys.executable, "-S", "-c", code])
+
+
+def broken(monkeypatch):
+    startup.enable()
+    file = startup._site_packages()[0] / "_sdi_plugin_nnunet.py"
+    file.write_text("def append():\n    raise OSError('no disk')")
+
+
+def without_nnunet(monkeypatch):
+    startup.enable()
+
+    def version(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+
+
+def unsupported(monkeypatch):
+    startup.enable()
+
+    def load(name):
+        raise ImportError("expected nnunetv2 <2.9, got 3.0")
+
+    monkeypatch.setattr(startup.importlib, "import_module", load)
+
+
 @pytest.mark.parametrize(
-    ("prepare", "said"),
+    ("prepare", "switch", "said"),
     [
-        (lambda monkeypatch: None, "off: run `sdi-plugin nnunet enable`. By hand: export nnUNet_extTrainer="),
-        (lambda monkeypatch: startup.enable(), "off: SDI_PLUGIN_NNUNET says so"),
-        (lambda monkeypatch: monkeypatch.setenv("nnUNet_extTrainer", FOLDER), "on: nnUNetv2_train"),
-        (lambda monkeypatch: monkeypatch.setattr(metadata, "version", lambda name: "2.6.2"), "sdi-plugin nnunet run"),
+        (lambda monkeypatch: None, "1", "off: run `sdi-plugin nnunet enable`. By hand: export nnUNet_extTrainer="),
+        (lambda monkeypatch: startup.enable(), "no", "off: SDI_PLUGIN_NNUNET=no turns it off. By hand: "),
+        (
+            lambda monkeypatch: monkeypatch.setattr(metadata, "version", lambda _: "2.6.2"),
+            "1",
+            "off: nnunetv2 before 2.8",
+        ),
+        (not_read, "1", "off: Python reads no start-up files in"),
+        (broken, "1", "off: the start-up file failed: OSError: no disk. By hand: "),
+        (without_nnunet, "1", "off: nnU-Net is not installed: pip install"),
+        (unsupported, "1", "off: expected nnunetv2 <2.9, got 3.0"),
     ],
-    ids=["not enabled", "turned off", "on", "nnunetv2 2.6"],
+    ids=["not enabled", "turned off", "nnunetv2 2.6", "--target", "broken", "without nnU-Net", "unsupported nnU-Net"],
 )
-def test_status_says_what_is_the_matter(site, monkeypatch, capsys, prepare, said):
-    monkeypatch.setenv("SDI_PLUGIN_NNUNET", "0")
+def test_status_says_why_it_is_off(site, monkeypatch, capsys, prepare, switch, said):
+    monkeypatch.setenv("SDI_PLUGIN_NNUNET", switch)
     prepare(monkeypatch)
+    assert main(["nnunet", "status"]) == 1
+    assert f"\n{said}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "enabled"])
+def test_status_says_that_it_is_on(site, monkeypatch, capsys, by_hand):
+    if by_hand:
+        monkeypatch.setenv("nnUNet_extTrainer", FOLDER)
+    else:
+        startup.enable()
     assert main(["nnunet", "status"]) == 0
-    assert said in capsys.readouterr().out
+    assert "\non: nnUNetv2_train" in capsys.readouterr().out
+
+
+def test_enable_leaves_nothing_where_python_reads_no_startup_files(site, monkeypatch, capsys):
+    """The folder of pip install --target is on the path, and none of site-packages."""
+    monkeypatch.setattr(startup, "_new_process", lambda code: [sys.executable, "-S", "-c", code])
+    assert main(["nnunet", "enable"]) == 2
+    assert "Python reads no start-up files in" in capsys.readouterr().err
+    assert sorted(path.name for path in site.iterdir()) == ["sdi_plugin-0.dist-info"]
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_the_way_out(site, monkeypatch, capsys):

@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     for name, run, text in (
         ("enable", run_enable, "write the start-up files into site-packages, for editable installs"),
         ("disable", run_disable, "remove them"),
-        ("status", run_status, "say whether nnU-Net finds the trainers, and why"),
+        ("status", run_status, "say whether nnU-Net finds the trainers, and why; exits with 1 where it does not"),
     ):
         verb = verbs.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: sdi-plugin nnunet {name}"
@@ -63,10 +63,12 @@ def run_disable(arguments: argparse.Namespace) -> None:
     print(startup.disable())
 
 
-def run_status(arguments: argparse.Namespace) -> None:
+def run_status(arguments: argparse.Namespace) -> int:
     from sdi_plugin.cli.nnunet import startup
 
-    print(startup.status())
+    text, on = startup.status()
+    print(text)
+    return 0 if on else 1
 
 
 def run_command(arguments: argparse.Namespace) -> None:
