@@ -12,6 +12,7 @@ import nnunet_plans
 from benchmarks import memory
 from sdi_plugin import ops
 from sdi_plugin.adapters.nnunet.plans import class_path, counterpart
+from sdi_plugin.cli import main
 from sdi_plugin.sdi import SDI
 
 cases = pytest.mark.parametrize("case", nnunet_plans.CASES)
@@ -196,6 +197,15 @@ def test_heads_are_left_out_by_pretrained_weights(tmp_path):
     first, expected = (each.encoder.stages[0][0].convs[0].conv.weight for each in (network, other))
     assert torch.equal(first, expected)
     assert torch.equal(network.decoder.seg_layers[0].weight, heads)
+
+
+@pytest.mark.parametrize("case", ["2d", "3d-residual"])
+def test_convert_says_that_a_plans_network_has_no_counterpart(case, tmp_path, capsys):
+    state = build(nnunet_plans.CASES[case][0]).state_dict()
+    torch.save({"network_weights": state, "trainer_name": "nnUNetTrainerUNetV2"}, tmp_path / "checkpoint_final.pth")
+    command = ["convert", str(tmp_path / "checkpoint_final.pth"), str(tmp_path / "core.safetensors"), "--to", "core"]
+    assert main(command) == 2
+    assert "no counterpart outside nnU-Net" in capsys.readouterr().err
 
 
 def test_plans_of_another_architecture_are_an_error():

@@ -1,15 +1,18 @@
 """The trainers: their variants, what they make of plans, the recipe of the paper's network, both nnU-Net signatures."""
 
+import json
 import os
 import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from nnunetv2.model_sharing.model_export import export_pretrained_model
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
@@ -21,7 +24,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 import nnunet_plans
 import official
-from sdi_plugin import UNetV2, checkpoint
+from sdi_plugin import UNetV2, checkpoint, encoder
 from sdi_plugin.adapters.nnunet import (
     PlainConvUNetV2,
     PVTUNetV2,
@@ -168,6 +171,24 @@ def test_plans_name_the_network_and_nnunets_own_trainer_builds_it(folders, case)
     assert before == nnunet_plans.plans(case)
 
 
+@pytest.mark.parametrize("kind", [nnUNetTrainerUNetV2, nnUNetTrainerUNetV2PVT])
+def test_an_exported_model_says_that_it_needs_the_plugin(folders, kind):
+    """nnUNetv2_export_model_to_zip takes known files only, and plans.json is the one among them that we write."""
+    ours = make(kind)
+    model = Path(ours.output_folder_base)
+    (model / "plans.json").write_text(json.dumps(ours.plans_manager.plans))  # as nnU-Net's on_train_start does
+    for name in ("dataset.json", "dataset_fingerprint.json", "fold_0/checkpoint_final.pth", "fold_0/progress.png"):
+        (model / name).touch()
+    (model / "fold_0" / "validation").mkdir()
+    (model / "fold_0" / "validation" / "summary.json").touch()
+    export_pretrained_model("Dataset001_Test", str(folders / "model.zip"), ("2d",), kind.__name__, folds=(0,))
+    with zipfile.ZipFile(folders / "model.zip") as exported:
+        (plans,) = (name for name in exported.namelist() if name.endswith("plans.json"))
+        content = json.loads(exported.read(plans))
+    assert next(iter(content)) == "requires"
+    assert "pip install 'sdi-plugin[nnunet]'" in content["requires"]
+
+
 def signature_arguments(plans, configuration) -> Any:
     """What the nnU-Net that is installed passes before the channels."""
     if signature.TAKES_MANAGERS:
@@ -299,12 +320,11 @@ def test_pvt_without_its_weights_is_an_error_with_the_ways_out(folders, small, m
 def test_pvt_without_the_hub_is_an_error_with_the_ways_out(folders, small, monkeypatch):
     monkeypatch.delenv("SDI_PLUGIN_PVT_WEIGHTS", raising=False)
 
-    def offline(*arguments, **named):
-        raise RuntimeError("UNetV2: could not get the ImageNet weights.")
-
-    monkeypatch.setattr("sdi_plugin.adapters.nnunet.trainer_pvt.TimmEncoder", offline)
-    with pytest.raises(RuntimeError, match="could not get.*SDI_PLUGIN_PVT_WEIGHTS.*_noPretrain"):
+    monkeypatch.setattr(encoder, "_is_cached", lambda timm, name: False)
+    monkeypatch.setattr(encoder, "_hub_url", lambda: "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(RuntimeError, match="could not get.*SDI_PLUGIN_PVT_WEIGHTS.*_noPretrain") as raised:
         started()
+    assert "encoder_weights" not in str(raised.value)  # the core's cure, which no trainer takes
 
 
 def test_a_random_start_is_said_in_the_log(folders, small):
