@@ -197,18 +197,19 @@ def test_the_folder_for_nnunet_holds_one_module():
     assert [path.name for path in Path(FOLDER).iterdir() if path.suffix == ".py"] == ["sdi_plugin_trainers.py"]
 
 
-def test_run_knows_the_trainers_and_the_planner(monkeypatch, capsys):
+def test_run_knows_the_trainers_and_planners(monkeypatch, capsys):
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
     from nnunetv2.utilities import find_objects
 
-    from sdi_plugin.adapters.nnunet import nnUNetPlannerUNetV2
+    from sdi_plugin.adapters.nnunet import nnUNetPlannerUNetV2ResEncM
 
     for module in (api, find_objects):
         monkeypatch.setattr(module, "recursive_find_python_class", module.recursive_find_python_class)
     command.register()
     trainer = find_objects.recursive_find_trainer_class_by_name("nnUNetTrainerUNetV2_5epochs")
     assert trainer.__module__ == "sdi_plugin.adapters.nnunet.variants"
-    assert api.recursive_find_python_class("", "nnUNetPlannerUNetV2", current_module="") is nnUNetPlannerUNetV2
+    planner = api.recursive_find_python_class("", "nnUNetPlannerUNetV2ResEncM", current_module="")
+    assert planner is nnUNetPlannerUNetV2ResEncM
     with pytest.raises(SystemExit, match="0"):
         main(["nnunet", "run", "nnUNetv2_plan_experiment", "-h"])
     assert "-gpu_memory_target" in capsys.readouterr().out

@@ -16,7 +16,7 @@ _RUN_EXAMPLE = """examples:
   sdi-plugin nnunet run nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerUNetV2
   sdi-plugin nnunet run nnUNetv2_plan_experiment -d 4 -pl nnUNetPlannerUNetV2
 
-Needed for the planner, which nnU-Net looks for in its own package only, and with nnunetv2 2.6 and 2.7, which look for
+Needed for the planners, which nnU-Net looks for in its own package only, and with nnunetv2 2.6 and 2.7, which look for
 trainers there only. With -num_gpus above 1 these two do not find them.
 """
 
@@ -41,8 +41,8 @@ def add_parser(commands: Any) -> None:
         verb.set_defaults(run=run)
     verb = verbs.add_parser(
         "run",
-        help="run a command of nnU-Net that knows the trainers and the planner, whatever is enabled",
-        description="Run a command of nnU-Net in which the trainers and the planner of sdi-plugin are known.",
+        help="run a command of nnU-Net that knows the trainers and planners, whatever is enabled",
+        description="Run a command of nnU-Net in which the trainers and planners of sdi-plugin are known.",
         epilog=_RUN_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

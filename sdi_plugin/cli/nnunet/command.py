@@ -1,4 +1,4 @@
-"""A command of nnU-Net in a process that knows the trainers and the planner of this package."""
+"""A command of nnU-Net in a process that knows the trainers and planners of this package."""
 
 from __future__ import annotations
 
