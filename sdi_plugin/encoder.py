@@ -21,8 +21,20 @@ def pad_to(x: Tensor, minimum: int) -> Tensor:
     return F.pad(x, (0, max(0, minimum - width), 0, max(0, minimum - height)))
 
 
+class HubError(RuntimeError):
+    """Weights could not be had from a hub.
+
+    Attributes:
+        failure: what could not be had, and why, for callers that have a cure of their own.
+    """
+
+    def __init__(self, failure: str, cure: str):
+        super().__init__(f"{failure}. {cure}")
+        self.failure = failure
+
+
 def check_reachable(url: str, what: str, cure: str, seconds: float = 5) -> None:
-    """Raise a RuntimeError "{what}: ... {cure}" where the host of `url` does not answer.
+    """Raise a HubError "{what}: ... {cure}" where the host of `url` does not answer.
 
     The hubs' own clients try again and again for a minute. The time limit holds for the look-up of the name too, which
     no timeout of Python's reaches.
@@ -42,7 +54,7 @@ def check_reachable(url: str, what: str, cure: str, seconds: float = 5) -> None:
     thread.start()
     thread.join(seconds)
     if failure:
-        raise RuntimeError(f"{what} ({failure[0]}). {cure}")
+        raise HubError(f"{what} ({failure[0]})", cure)
 
 
 def import_timm() -> Any:
@@ -119,7 +131,7 @@ class TimmEncoder(nn.Module):
         try:
             return timm.create_model(self.name, pretrained=True, **arguments)
         except Exception as error:  # the hub's client raises many kinds: offline, no such file, disk full
-            raise RuntimeError(f"{what} ({error}). {cure}") from error
+            raise HubError(f"{what} ({error})", cure) from error
 
 
 def _hub_url() -> str:

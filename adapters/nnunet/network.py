@@ -93,7 +93,8 @@ class PlanUNetV2(nn.Module):
         Convention:
             As nnU-Net counts: every convolution's output once, which stands for the two maps that autograd keeps of it
             (before and after its norm). Of the attention's two products at a level, which autograd keeps too, one is
-            counted. SDI's convolutions are one map: their outputs are never stored.
+            counted; none with checkpointing. SDI's convolutions are one map: the fused op never stores their outputs,
+            and the estimate holds where it serves (`python -m benchmarks.nnunet --peak` has the figures).
         """
         dim = convert_conv_op_to_dim(self.encoder.conv_op)
         if len(input_size) != dim:
@@ -105,10 +106,11 @@ class PlanUNetV2(nn.Module):
         size, levels = list(input_size), len(self.encoder.strides)
         for level, stride in enumerate(self.encoder.strides):
             size = [axis // step for axis, step in zip(size, stride, strict=True)]
-            attention = self.encoder.output_channels[level] + 1
+            recomputed = cast(Any, self.decoder.skip.reductions[level]).checkpointing
+            attention = 0 if recomputed else self.encoder.output_channels[level] + 1
             reduced_and_fused = 2 * self.channels
             upsampled = self.channels if level < levels - 1 else 0
-            head = self.decoder.seg_layers[0].out_channels if self._has_head(level) else 0
+            head = cast(int, self.decoder.seg_layers[0].out_channels) if self._has_head(level) else 0
             total += np.prod([attention + reduced_and_fused + upsampled + head, *size], dtype=np.int64)
         return total
 

@@ -6,6 +6,12 @@ from typing import Any
 from sdi_plugin.adapters.nnunet.network import PlainConvUNetV2, ResidualEncoderUNetV2
 from sdi_plugin.adapters.nnunet.pvt import PVTUNetV2
 
+# At the top of plans.json, which nnU-Net's export of a model carries along.
+REQUIRES = {
+    "requires": "sdi-plugin, whose network (U-Net v2) and trainer these plans and models name: "
+    "pip install 'sdi-plugin[nnunet]'"
+}
+
 
 def class_path(network: type) -> str:
     return f"{network.__module__}.{network.__name__}"
@@ -48,7 +54,7 @@ def with_unetv2(plans: dict[str, Any]) -> dict[str, Any]:
     Where they say nothing of SDI's product, its fusion is "asinh" and a layer norm follows: over a training by
     nnU-Net's recipe the paper's own product outgrows float16 (docs/nnunet.md).
     """
-    plans = copy.deepcopy(plans)
+    plans = REQUIRES | copy.deepcopy(plans)
     for configuration in plans["configurations"].values():
         architecture = configuration.get("architecture")
         if architecture and _short(architecture["network_class_name"]) in _COUNTERPART:
@@ -60,7 +66,7 @@ def with_unetv2(plans: dict[str, Any]) -> dict[str, Any]:
 
 def with_pvt(plans: dict[str, Any], encoder: str) -> dict[str, Any]:
     """A copy of the plans in which every 2-D configuration that has an architecture names PVTUNetV2."""
-    plans = copy.deepcopy(plans)
+    plans = REQUIRES | copy.deepcopy(plans)
     for configuration in plans["configurations"].values():
         architecture = configuration.get("architecture")
         if architecture and str(architecture["arch_kwargs"].get("conv_op")).endswith("Conv2d"):

@@ -143,6 +143,11 @@ def _mmseg_name(key: str) -> str:
 
 
 def _from_nnunet(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    if any(key.startswith("encoder.stages.") for key in state):
+        raise CheckpointError(
+            "Expected the weights of nnU-Net's nnUNetTrainerUNetV2PVT, got those of nnUNetTrainerUNetV2, whose encoder "
+            "is that of an nnU-Net plan: it has no counterpart outside nnU-Net. Use the model in nnU-Net."
+        )
     return {re.sub(r"^decoder\.seg_layers\.", "decoder.heads.", key): value for key, value in state.items()}, []
 
 
