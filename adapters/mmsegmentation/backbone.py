@@ -1,5 +1,6 @@
 """PVTv2 as a backbone of MMSegmentation."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,6 +95,8 @@ class PVTv2(BaseModule):
             checkpoint.load_encoder(self.model, _local_file(self.init_cfg["checkpoint"]), owner=self.name)
         else:
             super().init_weights()
+            if self.init_cfg is None:
+                self._start_patch_embedding()
         self._is_init = True
 
     def train(self, mode: bool = True) -> "PVTv2":
@@ -119,6 +122,18 @@ class PVTv2(BaseModule):
         if part == "norm":
             block = blocks[stage] - 1
         return sum(blocks[:stage]) + block + 1, sum(blocks) + 1
+
+    def _start_patch_embedding(self) -> None:
+        """Give the first convolution torch's own random bias in place of timm's zeros.
+
+        mmseg pads images with zeros after it has normalised them. With a bias of zero such patches are zero after the
+        convolution, the norm after it and the next block's norm, and each of these norms multiplies their gradient by
+        1 / sqrt(eps) = 1000: the norm of the bias' gradient is 2e6 in the first iteration of unetv2_pvt_isic.py, that
+        of all other parameters together 7e3 (1 without padding).
+        """
+        convolution: Any = self.model.patch_embed.proj
+        bound = math.prod((convolution.in_channels, *convolution.kernel_size)) ** -0.5
+        nn.init.uniform_(convolution.bias, -bound, bound)
 
     def _encoder(self, weights: bool | None = None) -> TimmEncoder:
         return TimmEncoder(

@@ -175,6 +175,19 @@ def test_a_random_start_asks_for_nothing(monkeypatch):
     assert isinstance(module, BaseModule)
 
 
+def test_zero_padding_does_not_blow_up_the_gradient_of_a_random_start():
+    norms = []
+    for size in (64, 40):  # the rest is zero, as mmseg pads images after it has normalised them
+        torch.manual_seed(0)
+        module = backbone(drop_path_rate=0)
+        module.init_weights()
+        x = torch.zeros(2, 3, 64, 64)
+        x[..., :size] = torch.randn(2, 3, 64, size)
+        torch.stack([y.square().mean() for y in module(x)]).sum().backward()
+        norms.append(float(torch.cat([p.grad.flatten() for p in module.parameters()]).norm()))
+    assert norms[1] < 10 * norms[0]
+
+
 @pytest.mark.parametrize("where", ["hub", "URL"])
 def test_an_unreachable_hub_is_an_error_within_ten_seconds(monkeypatch, tmp_path, where):
     def never_answers(*_, **__):
