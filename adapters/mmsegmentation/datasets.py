@@ -115,8 +115,9 @@ class MaskToLabels(BaseTransform):
         values = np.unique(mask).tolist()
         if not set(values) <= ({0, 255} if self.foreground == 255 else {0, 1, 255}):
             expected = "0 and 255" if self.foreground == 255 else "0 and 255, 0 and 1, or 0, 1 and 255 = ignored"
+            got = shorten([str(value) for value in values])
             raise ValueError(
-                f"MaskToLabels: expected masks with the values {expected}, got {shorten(list(map(str, values)))} in {file}. "
+                f"MaskToLabels: expected masks with the values {expected}, got {got} in {file}. "
                 "`sdi-plugin data prepare ... --layout mmseg` makes masks of two values; leave this transform out for "
                 "labels of several classes."
             )
