@@ -1,16 +1,17 @@
 """U-Net v2 for MMSegmentation: import this module before mmseg's, or name it in a config's `custom_imports`.
 
-On import it lets mmseg work with mmcv-lite, lets mmengine read its own checkpoints with weights_only=True, and
-registers the classes below with mmseg.
+On import it lets mmseg work with mmcv-lite, lets mmengine read its own checkpoints with weights_only=True, has
+--cfg-options of configs that name it checked, and registers the classes below with mmseg.
 """
 
 from sdi_plugin.adapters.mmsegmentation import environment
 
 environment.prepare()
 
-from sdi_plugin.adapters.mmsegmentation import checkpoints  # noqa: E402
+from sdi_plugin.adapters.mmsegmentation import checkpoints, options  # noqa: E402
 
 checkpoints.trust_mmengine()
+options.watch()
 
 from sdi_plugin.adapters.mmsegmentation.backbone import PVTv2  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.datasets import (  # noqa: E402
