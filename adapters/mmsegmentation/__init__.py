@@ -23,12 +23,14 @@ from sdi_plugin.adapters.mmsegmentation.datasets import (  # noqa: E402
 )
 from sdi_plugin.adapters.mmsegmentation.head import UNetV2Head  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.losses import StructureLoss  # noqa: E402
-from sdi_plugin.adapters.mmsegmentation.metric import LesionMetric  # noqa: E402
+from sdi_plugin.adapters.mmsegmentation.metric import LesionMetric, name_rules  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.multiscale import MultiScaleSegDataPreProcessor  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.neck import SDINeck  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.optimizer import LayerDecayConstructor  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.reseed import ReseedHook  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.tta import MeanProbabilityTTA  # noqa: E402
+
+name_rules()
 
 __all__ = [
     "ISICDataset",
