@@ -14,6 +14,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 
 _PALETTE = [[0, 0, 0], [0, 192, 64]]
+_CURE = "Prepare the data set: sdi-plugin data prepare NAME --source DOWNLOAD --out {} --layout mmseg"
 
 
 @DATASETS.register_module()
@@ -31,7 +32,8 @@ class LesionDataset(BaseSegDataset):
         Masks hold 0, 1 and, for ignored pixels, 255 (the pipeline's `MaskToLabels` brings 0 and 255 to 0 and 1).
 
     Raises:
-        FileNotFoundError: no dataset.json, and no img_suffix given.
+        FileNotFoundError: no such folders; no dataset.json, and no img_suffix given; no such split, with those that are
+            there.
         ValueError: no folder; dataset.json is of another layout.
     """
 
@@ -49,6 +51,11 @@ class LesionDataset(BaseSegDataset):
         roots = [data_root] if isinstance(data_root, str | Path) else list(data_root)
         if not roots:
             raise ValueError(f"{type(self).__name__}: expected data_root, one folder or more, got none.")
+        if missing := [str(root) for root in roots if not Path(root).is_dir()]:
+            raise FileNotFoundError(
+                f"{type(self).__name__}: expected the folders of data_root, found no {', '.join(missing)}. "
+                f"{_CURE.format(missing[0])}; or leave them out of data_root."
+            )
         lazy = {**kwargs, "lazy_init": True}
         self.others = [type(self)(root, ann_file, data_prefix, img_suffix, dataset_name, **lazy) for root in roots[1:]]
         root = Path(roots[0])
@@ -62,6 +69,12 @@ class LesionDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict]:
+        if self.ann_file and not Path(self.ann_file).exists():
+            splits = sorted(path.name for path in Path(self.ann_file).parent.glob("*.txt"))
+            raise FileNotFoundError(
+                f"{type(self).__name__}: expected the split {self.ann_file}, found no such file; in its folder there "
+                f"{'are ' + ', '.join(splits) if splits else 'is no split'}. Pass ann_file with one that exists."
+            )
         own = [{**item, "dataset_name": self.dataset_name} for item in super().load_data_list()]
         return own + [item for other in self.others for item in other.load_data_list()]
 
@@ -143,10 +156,7 @@ class MaskToLabels(BaseTransform):
 def _described_suffix(owner: str, root: Path) -> str:
     file = root / "dataset.json"
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{owner}: expected {file}, found none. Prepare the data set: "
-            f"sdi-plugin data prepare NAME --source DOWNLOAD --out {root} --layout mmseg; or pass img_suffix."
-        )
+        raise FileNotFoundError(f"{owner}: expected {file}, found none. {_CURE.format(root)}; or pass img_suffix.")
     description = json.loads(file.read_text(encoding="utf-8"))
     if description.get("layout") != "mmseg":
         raise ValueError(

@@ -141,13 +141,14 @@ class UNetV2Head(BaseDecodeHead):
 
     def _selected(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The maps of in_index, fine to coarse."""
-        if not all(-len(inputs) <= index < len(inputs) for index in self.in_index):
+        indices = cast(Sequence[int], self.in_index)
+        if not all(-len(inputs) <= index < len(inputs) for index in indices):
             raise ValueError(
-                f"UNetV2Head: expected {len(self.in_index)} maps (in_channels={self.in_channels}, "
+                f"UNetV2Head: expected {len(indices)} maps (in_channels={self.in_channels}, "
                 f"in_index={self.in_index}), got {len(inputs)} from the backbone. Pass in_channels of {len(inputs)} "
                 "levels or fewer, and in_index below that, or have the backbone return more (its out_indices)."
             )
-        maps = self._transform_inputs(inputs)
+        maps = cast(list[Tensor], self._transform_inputs(inputs))
         sizes = [x.shape[2:] for x in maps]
         if any(c > f for finer, coarser in itertools.pairwise(sizes) for f, c in zip(finer, coarser, strict=True)):
             got = ", ".join("x".join(map(str, size)) for size in sizes)

@@ -33,6 +33,18 @@ def test_what_is_no_prepared_folder_is_an_error(tmp_path):
         DATASETS.build({"type": "ISICDataset", "data_root": []})
 
 
+def test_a_missing_split_is_an_error_with_those_that_there_are(tmp_path):
+    root = given.write_dataset(tmp_path / "isic", ["a"])
+    with pytest.raises(FileNotFoundError, match=r"splits/valid.txt, .*there are test.txt, train.txt, val.txt"):
+        DATASETS.build({"type": "ISICDataset", "data_root": str(root), "ann_file": "splits/valid.txt"})
+
+
+def test_missing_folders_are_an_error_that_names_all_of_them(tmp_path):
+    roots = [str(given.write_dataset(tmp_path / "kvasir", ["a"])), str(tmp_path / "etis"), str(tmp_path / "cvc300")]
+    with pytest.raises(FileNotFoundError, match=r"found no .*etis, .*cvc300\. .*--out .*etis.*leave them out"):
+        DATASETS.build({"type": "PolypDataset", "data_root": roots, "ann_file": "splits/test.txt"})
+
+
 def labels(*masks, folder="ann_dir", **arguments):
     """What one MaskToLabels makes of masks in files a.png, b.png ... of one folder."""
     transform = TRANSFORMS.build({"type": "MaskToLabels", **arguments})

@@ -1,6 +1,7 @@
 """LesionMetric against the core's metrics, and in several data sets."""
 
 import math
+from typing import Any
 
 import mmseg_samples as given
 import numpy as np
@@ -136,7 +137,7 @@ def test_images_of_equal_names_never_share_a_file(tmp_path):
 def test_each_key_has_its_rule_without_saying_it(hook):
     probabilities, labels = torch.rand(4, 16, 16), torch.randint(0, 2, (4, 16, 16))
     for key in evaluate(probabilities, labels, names=["kvasir", "etis"] * 2):
-        made = hook(save_best=key) if hook is CheckpointHook else hook(monitor=key)
+        made: Any = hook(**{"save_best" if hook is CheckpointHook else "monitor": key})
         rule = made.rules[0] if hook is CheckpointHook else made.rule
         assert rule == ("less" if key.endswith("MAE") else "greater"), key
     assert CheckpointHook(save_best="mIoU").rules == ["greater"]

@@ -110,7 +110,7 @@ def test_a_name_that_nothing_reads_is_an_error(option, message):
     with pytest.raises(
         ValueError, match=f"--cfg-options: expected names that the config has or mmengine reads, {message}"
     ):
-        load(**{option: 1})
+        load(**{option: 1})  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_name_that_nothing_reads_is_an_error(option, message):
 )
 def test_a_variable_that_only_the_file_reads_is_an_error(option, place):
     with pytest.raises(ValueError, match=f"got {option.split('.')[0]}, a variable .*set {place}"):
-        load(**{option: 1})
+        load(**{option: 1})  # pyright: ignore[reportArgumentType]
 
 
 def test_other_polyp_folders_are_asked_for_by_place():

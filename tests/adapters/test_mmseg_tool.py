@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import mmengine.analysis
 import mmseg_samples as given
@@ -36,7 +37,7 @@ def run(monkeypatch, tmp_path, capsys):
         return capsys.readouterr().out
 
     yield run
-    timm.layers.set_fused_attn(True)
+    timm.layers.set_fused_attn(True)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def test_a_script_that_there_is_not_is_an_error_with_those_that_there_are(run):
@@ -88,7 +89,8 @@ def test_flops_of_sdi_are_counted(monkeypatch):
     monkeypatch.setattr(MMLogger.get_current_instance(), "disabled", True)  # its handlers may be of an earlier test
     channels, sizes = 8, [(16, 24), (8, 12), (4, 6)]
     head = MODELS.build({"type": "UNetV2Head", "in_channels": given.CHANNELS, "channels": channels, "num_classes": 2})
-    counted = FlopAnalyzer(head.eval(), (given.features(batch=1),)).by_module()
+    inputs: Any = (given.features(batch=1),)
+    counted = FlopAnalyzer(head.eval(), inputs).by_module()
     # every level's product has a 3x3 convolution of each of the three levels
     convolutions = sum(3 * 9 * channels**2 * height * width for height, width in sizes)
     assert convolutions <= counted["decoder.skip"] - sum(counted[f"decoder.skip.reductions.{i}"] for i in range(3))
