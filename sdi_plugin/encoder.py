@@ -78,6 +78,7 @@ class TimmEncoder(nn.Module):
         weights: None, True (timm's hub) or a file, see `UNetV2`.
         drop_path: stochastic depth rate.
         out_indices: the stages that are levels; all by default. Stages after the last of them are not built.
+        owner: the class that an error about the name begins with.
 
     Shape:
         x: (B, in_channels, H, W). Returns one map (B, out_channels[j], ceil(H / strides[j]), ...) per level.
@@ -91,13 +92,14 @@ class TimmEncoder(nn.Module):
         *,
         drop_path: float = 0.1,
         out_indices: Sequence[int] | None = None,
+        owner: str = "UNetV2",
     ):
         super().__init__()
         timm = import_timm()
         known = timm.list_models("pvt_v2_b*")
         if name not in known:
             raise ValueError(
-                f"UNetV2: expected an encoder of {', '.join(known)}, got {name!r}. For others use UNetV2Decoder on "
+                f"{owner}: expected an encoder of {', '.join(known)}, got {name!r}. For others use UNetV2Decoder on "
                 "your own encoder, or the adapter for segmentation_models_pytorch."
             )
         if isinstance(weights, str | Path) and not Path(weights).is_file():

@@ -100,11 +100,13 @@ def resize_smooth_multiply_stage(
     Raises:
         ValueError: not one weight and one bias for every target and level; a target out of range; another fusion.
 
-    A C++ kernel serves float32, float64, bfloat16 and float16 on CPUs, Triton kernels serve the same on GPUs, both
-    outside torch.export; under autocast they take the tensors as they are. The C++ kernel gives the same bits on every
-    run and for any number of threads; so do the Triton kernels, but torch's convolutions beside them only where
-    torch.backends.cudnn.deterministic is set. Backward saves the inputs alone and recomputes the terms; second
-    derivatives are those of the reference. Everything else, and everything where the environment variable
-    SDI_PLUGIN_REFERENCE is 1, is served by the plain-torch reference.
+    A C++ kernel serves float32, float64, bfloat16 and float16 on CPUs, Triton kernels serve the same on GPUs; under
+    autocast they take the tensors as they are. The C++ kernel gives the same bits on every run and for any number of
+    threads; so do the Triton kernels, but torch's convolutions beside them only where
+    torch.backends.cudnn.deterministic is set. Backward saves the inputs alone and recomputes the terms.
+
+    The plain-torch reference serves everything else: torch.export, torch.jit.trace and torch.onnx.export; forward-mode
+    AD; torch.func's transforms except vmap; gradients with create_graph or is_grads_batched, and so derivatives of
+    every order; and everything where the environment variable SDI_PLUGIN_REFERENCE is 1.
     """
     return library.resize_smooth_multiply(xs, weights, biases, targets, fusion=fusion, out_dtype=out_dtype)

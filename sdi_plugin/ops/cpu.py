@@ -175,7 +175,9 @@ def _accumulator(xs: Sequence[Tensor]) -> torch.dtype:
 
 
 def _as(t: Tensor, dtype: torch.dtype) -> Tensor:
-    return t if t.dtype == dtype else t.detach().to(dtype)  # a call of `to` that does nothing still takes its time
+    """In the dtype, and with its sign in memory: torch.imag(z.conj()) is a view whose memory holds the negative."""
+    # A call of `to` that does nothing still takes its time.
+    return t.resolve_neg() if t.dtype == dtype else t.detach().to(dtype)
 
 
 def _run(

@@ -261,8 +261,8 @@ def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, padding: int)
 
 
 def _copy(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Contiguous, in one launch where anything changes."""
-    if x.is_contiguous() and x.dtype == dtype:
+    """Contiguous and with its sign in memory, in one launch where anything changes."""
+    if x.is_contiguous() and x.dtype == dtype and not x.is_neg():
         return x
     return x.new_empty(x.shape, dtype=dtype).copy_(x)
 

@@ -1,18 +1,23 @@
 """The only file that uses torch.library: schema, fake, autograd and vmap of resize_smooth_multiply."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.library import custom_op
 
 from sdi_plugin.ops import cpu, gpu, reference
 
 FORCE_REFERENCE = os.environ.get("SDI_PLUGIN_REFERENCE", "") not in ("", "0")
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_HAS_VMAP = hasattr(torch.library, "register_vmap")  # torch 2.5 or newer; before, the reference serves vmap
+_T = TypeVar("_T")
+_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def resize_smooth_multiply(
@@ -35,11 +40,20 @@ def resize_smooth_multiply(
         else:
             outs = fused(list(xs), list(weights), list(biases), list(targets), common, fusion)
         return [out if out.dtype == dtype else out.to(dtype) for out, dtype in zip(outs, dtypes, strict=True)]
-    levels = len(xs)
-    groups = [slice(i * levels, (i + 1) * levels) for i in range(len(targets))]
+    return _by_reference((xs, weights, biases), targets, fusion, out_dtype)
+
+
+def _by_reference(
+    groups: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]],
+    targets: Sequence[int],
+    fusion: str,
+    out_dtype: torch.dtype | None = None,
+) -> list[Tensor]:
+    xs, weights, biases = groups
+    terms = [slice(i * len(xs), (i + 1) * len(xs)) for i in range(len(targets))]
     return [
-        reference.resize_smooth_multiply(xs, weights[group], biases[group], target, fusion=fusion, out_dtype=out_dtype)
-        for target, group in zip(targets, groups, strict=True)
+        reference.resize_smooth_multiply(xs, weights[term], biases[term], target, fusion=fusion, out_dtype=out_dtype)
+        for target, term in zip(targets, terms, strict=True)
     ]
 
 
@@ -50,15 +64,36 @@ def reasons() -> dict[str, str]:
 
 
 def _is_fused(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
-    # An exported program is to run where this package is not: it gets torch's own ops.
-    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    if FORCE_REFERENCE or exporting() or xs[0].ndim not in (4, 5):
+    if FORCE_REFERENCE or _is_exporting() or _is_transformed() or xs[0].ndim not in (4, 5):
         return False
     tensors = (*xs, *weights, *biases)
     device = xs[0].device
     if any(t.device != device or t.dtype not in _DTYPES for t in tensors) or not _serves(device):
         return False
     return _is_uniform(xs, weights, biases)
+
+
+def _is_exporting() -> bool:
+    """Whether a program is written that is to run where this package is not: it gets torch's own ops."""
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    # torch.onnx.export(dynamo=False) traces, too.
+    return exporting() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _is_transformed() -> bool:
+    """Whether forward-mode AD or one of torch.func's transforms is active for which the op has no rule.
+
+    That is every transform but vmap. `_current_level`, `_are_functorch_transforms_active` and `get_interpreter_stack`
+    are private: they are in torch 2.4 to 2.14. torch.compile can follow the first two.
+    """
+    if forward_ad._current_level >= 0:
+        return True
+    if not torch._C._are_functorch_transforms_active():
+        return False
+    if torch.compiler.is_compiling() or not _HAS_VMAP:
+        return True
+    stack = _functorch.get_interpreter_stack() or ()
+    return any(level.key() != _functorch.TransformType.Vmap for level in stack)
 
 
 def _check_counts(
@@ -182,46 +217,60 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*xs, *weights, *biases)
 
 
-def _split(tensors: Sequence[Tensor], levels: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def _split(tensors: Sequence[_T], levels: int) -> tuple[list[_T], list[_T], list[_T]]:
     """xs, weights and biases again, of which there are equally many of the latter two."""
     terms = (len(tensors) - levels) // 2
     return list(tensors[:levels]), list(tensors[levels : levels + terms]), list(tensors[levels + terms :])
 
 
+def _reference_backward(
+    grads: Sequence[Tensor], tensors: Sequence[Tensor], levels: int, targets: Sequence[int], fusion: str
+) -> list[Tensor | None]:
+    """The gradients of xs, weights and biases by the reference.
+
+    For gradients that are to be differentiated again, or that a transform sees: made of torch's own ops, they have
+    derivatives of every order and rules for every transform.
+    """
+    create_graph = torch.is_grad_enabled()
+    # As in the kernels: everything in the accumulator's dtype, whatever autocast says.
+    dtype = reduce(torch.promote_types, [t.dtype for t in tensors], torch.float32)
+    with torch.enable_grad(), torch.autocast(tensors[0].device.type, enabled=False):
+        # Views: of a tensor that was made from another of them, only the direct part of the gradient is wanted.
+        inputs = [t.view_as(t) for t in tensors]
+        outs = _by_reference(_split([t.to(dtype) for t in inputs], levels), targets, fusion)
+        outs = [out.to(grad.dtype) for out, grad in zip(outs, grads, strict=True)]
+        needed = [t for t in inputs if t.requires_grad]
+        found = iter(torch.autograd.grad(outs, needed, grads, create_graph=create_graph))
+    return [next(found) if t.requires_grad else None for t in inputs]
+
+
+def _gradients(
+    grads: Sequence[Tensor], tensors: Sequence[Tensor], levels: int, targets: Sequence[int], fusion: str
+) -> Sequence[Tensor | None]:
+    """What backward returns for xs, weights and biases.
+
+    Grad mode is on in a backward only with create_graph. `is_grads_batched` makes tensors of torch's older vmap, which
+    the private `is_legacy_batchedtensor` of torch 2.4 to 2.14 finds.
+    """
+    is_followed = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
+    is_followed = is_followed or forward_ad._current_level >= 0
+    if is_followed or any(map(_functorch.is_legacy_batchedtensor, grads)):
+        return _reference_backward(grads, tensors, levels, targets, fusion)
+    kernel = _kernels(tensors[0]).backward if _is_plain((*grads, *tensors)) else fused_backward
+    x_grads, weight_grads, bias_grads = kernel(list(grads), *_split(tensors, levels), targets, fusion)
+    return [*x_grads, *weight_grads, *bias_grads]
+
+
 def _backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    return *fused_backward(grads, *_split(ctx.saved_tensors, ctx.levels), ctx.targets, ctx.fusion), None, None, None
+    return (
+        *_split(_gradients(grads, ctx.saved_tensors, ctx.levels, ctx.targets, ctx.fusion), ctx.levels),
+        None,
+        None,
+        None,
+    )
 
 
 fused.register_autograd(_backward, setup_context=_setup_context)
-
-
-def _setup_backward_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    grads, xs, weights, biases, ctx.targets, ctx.fusion = inputs
-    ctx.outputs, ctx.levels = len(grads), len(xs)
-    ctx.save_for_backward(*grads, *xs, *weights, *biases)
-
-
-def _double_backward(ctx: Any, *gradients: list[Tensor | None]) -> tuple[Any, ...]:
-    """Second derivatives, which are rare, are those of the reference."""
-    with torch.enable_grad():
-        inputs = [t.detach().requires_grad_() for t in ctx.saved_tensors]
-        grads, others = inputs[: ctx.outputs], inputs[ctx.outputs :]
-        xs, weights, biases = _split(others, ctx.levels)
-        outs = [
-            reference.resize_smooth_multiply(
-                xs, weights[i : i + len(xs)], biases[i : i + len(xs)], target, fusion=ctx.fusion
-            )
-            for i, target in zip(range(0, len(weights), len(xs)), ctx.targets, strict=True)
-        ]
-        outs = [out.to(grad.dtype) for out, grad in zip(outs, grads, strict=True)]
-        first = torch.autograd.grad(outs, others, grads, create_graph=True)
-    given = [(f, g) for f, g in zip(first, [g for group in gradients for g in group], strict=True) if g is not None]
-    second = torch.autograd.grad([f for f, _ in given], inputs, [g for _, g in given], allow_unused=True)
-    second = [torch.zeros_like(t) if g is None else g for t, g in zip(inputs, second, strict=True)]
-    return second[: ctx.outputs], *_split(second[ctx.outputs :], ctx.levels), None, None
-
-
-fused_backward.register_autograd(_double_backward, setup_context=_setup_backward_context)
 
 
 class _Direct(torch.autograd.Function):
@@ -237,27 +286,25 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        inputs = _split(ctx.saved_tensors, ctx.levels)
-        # With create_graph the op is needed, which has a derivative.
-        function = fused_backward if torch.is_grad_enabled() else _kernels(grads[0]).backward
-        x_grads, weight_grads, bias_grads = function(list(grads), *inputs, ctx.targets, ctx.fusion)
-        return None, None, None, None, *x_grads, *weight_grads, *bias_grads
+        return None, None, None, None, *_gradients(grads, ctx.saved_tensors, ctx.levels, ctx.targets, ctx.fusion)
 
 
 def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tensor], list[int]]:
     """One call for each element: the op has its own batch axis, and weights may differ."""
     dims, groups = in_dims[:3], inputs[:3]
 
-    def element(i: int) -> list[list[Tensor]]:
+    def element(select: Callable[[Tensor, int], Tensor]) -> list[list[Tensor]]:
         return [
-            [t if d is None else t.select(d, i) for t, d in zip(group, ds, strict=True)]
+            [t if d is None else select(t, d) for t, d in zip(group, ds, strict=True)]
             for group, ds in zip(groups, dims, strict=True)
         ]
 
-    results = [fused(*element(i), *inputs[3:]) for i in range(info.batch_size)]
-    outs = [torch.stack(outs) for outs in zip(*results, strict=True)]
+    results = [fused(*element(lambda t, d, i=i: t.select(d, i)), *inputs[3:]) for i in range(info.batch_size)]
+    # Without elements, one of zeros gives the shapes, and the graph for empty gradients.
+    shapes = results or [fused(*element(torch.sum), *inputs[3:])]
+    outs = [torch.stack(outs)[: info.batch_size] for outs in zip(*shapes, strict=True)]
     return outs, [0] * len(outs)
 
 
-if hasattr(fused, "register_vmap"):  # torch 2.5 or later; before, vmap says that the op has no rule
+if _HAS_VMAP:
     fused.register_vmap(_vmap)

@@ -67,7 +67,8 @@ def resize_smooth_multiply(
     accumulator = torch.promote_types(xs[level].dtype, torch.float32)
     product = None
     for x, weight, bias in zip(xs, weights, biases, strict=True):
-        term = _CONV[dim](resize(x, size), weight, bias, padding="same").to(accumulator)
+        # padding=1, not "same": counters of FLOPs know the former's operator alone.
+        term = _CONV[dim](resize(x, size), weight, bias, padding=1).to(accumulator)
         product = term if product is None else product * term
     assert product is not None  # levels >= 1 is checked by the caller
     return bound(product, FUSIONS[fusion]).to(out_dtype or xs[level].dtype)

@@ -204,6 +204,25 @@ def test_under_autocast_the_op_takes_the_tensors_as_they_are():
     assert torch.equal(output, fused([x.float() for x in half], weights, biases, 0).bfloat16())
 
 
+def negative_view(t):
+    """Equal to t, but held in memory with the other sign."""
+    view = torch.imag(torch.complex(torch.zeros_like(t), -t).conj())
+    assert view.is_neg()
+    return view
+
+
+@pytest.mark.parametrize("function", [ops.resize_smooth_multiply, fused], ids=["api", "op"])
+def test_negative_views_are_read_with_their_sign(function):
+    case = [[t.requires_grad_() for t in group] for group in single(make_case((6, 5), 2))]
+    upstream = torch.randn(2, 5, 6, 5)
+    results = []
+    for arrange in (torch.clone, negative_view):
+        output = function(*[[arrange(t) for t in group] for group in case], 0)
+        leaves = [t for group in case for t in group]
+        results.append([output, *torch.autograd.grad(output, leaves, arrange(upstream))])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 def test_an_empty_batch_gives_an_empty_result():
     xs, weights, biases = single(make_case((6, 6), 2))
     assert ops.resize_smooth_multiply([x[:0] for x in xs], weights, biases, 0).shape == (0, 5, 6, 6)
