@@ -1,6 +1,6 @@
 """What automatic mixed precision in float16 would make of a network, on a machine that computes in float32.
 
-Under autocast on a GPU every layer's result, every gradient on its way back and every weight's gradient is stored in
+Under autocast on a GPU every layer's result, every gradient on its way back and every convolution's gradient is stored in
 float16, whose largest number is 65,504; sums inside a layer are in float32. `emulate` rounds to float16 at these
 places, so that values overflow to infinity, and small gradients vanish, where they do on a GPU.
 """
@@ -21,8 +21,13 @@ def emulate(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, SDISkip) or not any(True for _ in module.children()):
             module.register_forward_hook(_round_outputs)
-    for parameter in network.parameters():
-        parameter.register_hook(lambda gradient: gradient.half().to(gradient.dtype))
+            if not isinstance(module, _NORMS):
+                for parameter in module.parameters():
+                    parameter.register_hook(lambda gradient: gradient.half().to(gradient.dtype))
+
+
+# Autocast leaves their parameters in float32, and so the gradients of these.
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 class _Round(torch.autograd.Function):

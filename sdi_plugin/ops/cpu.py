@@ -8,14 +8,14 @@ import math
 import os
 import sysconfig
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import plan, reference
+from sdi_plugin.ops import bands, plan, reference
+from sdi_plugin.ops.cache import bounded
 
 _ABI = 4  # of the structures below; the same number stands in csrc/stage.h
 # Multiply-adds of the interpolation stream through memory: each costs about as much as four of a matrix product.
@@ -24,6 +24,9 @@ _STREAM_COST = 4
 _WINOGRAD_COST, _WINOGRAD_PIXELS = 0.55, 256
 # What one thread does at a time, at least: rows of an image, planes of a volume.
 _UNIT_ROWS, _UNIT_PLANES = 22, 4
+# Of the plans that are kept, and of the tables of an axis that they share.
+_PLAN_BYTES, _TABLE_BYTES = 1 << 26, 1 << 24
+_OVERHEAD = 2048  # about what Python's and torch's own objects take for a table or an array, in bytes
 # Every unit has gradients of all weights of its own. More than this many do not make a machine any busier.
 _MOST_UNITS = 64
 
@@ -110,9 +113,21 @@ class _Tensors(ctypes.Structure):
     )
 
 
+class _Table(NamedTuple):
+    """The bands of one axis as the kernel reads them."""
+
+    axis: _Axis
+    kept: tuple[Tensor, ...]  # what the axis' pointers point to
+
+    @property
+    def nbytes(self) -> int:
+        return _OVERHEAD + sum(t.nbytes for t in self.kept)
+
+
 class _Plan(NamedTuple):
     stage: _Stage
-    kept: list[Any]  # what the stage's pointers point to
+    kept: list[Any]  # what the stage's pointers point to: hold the plan for as long as the kernel runs
+    nbytes: int
 
 
 def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int) -> bool:
@@ -142,7 +157,7 @@ def forward(
     channels = weights[0].shape[0]
     # Channels last in fact, and not only by torch's lenient word for axes of one element.
     outs = [
-        torch.empty((x.shape[0], *x.shape[2:], channels), dtype=dtype).movedim(-1, 1)
+        torch.empty((x.shape[0], *x.shape[2:], channels), dtype=dtype, device=x.device).movedim(-1, 1)
         for x in map(xs.__getitem__, targets)
     ]
     _run(dtype, fusion, targets, xs, weights, biases, outs)
@@ -160,7 +175,7 @@ def backward(
     """The gradients of xs, weights and biases. Recomputes the terms: forward keeps nothing but its inputs."""
     dtype = _accumulator(xs)
     x_grads, weight_grads, bias_grads = (
-        [torch.empty(t.shape, dtype=dtype) for t in group] for group in (xs, weights, biases)
+        [torch.empty(t.shape, dtype=dtype, device=t.device) for t in group] for group in (xs, weights, biases)
     )
     _run(dtype, fusion, targets, xs, weights, biases, grads, x_grads, weight_grads, bias_grads)
     return (
@@ -193,7 +208,8 @@ def _run(
     bias_grads: Sequence[Tensor] = (),
 ) -> None:
     sizes = tuple(tuple(x.shape[2:]) for x in xs)
-    stage = _plan(xs[0].shape[0], sizes, tuple(targets), *weights[0].shape[:2], dtype, fusion).stage
+    # Held to the end: another thread's plans may push this one out of the cache, and its tables with it.
+    held = _plan(xs[0].shape[0], sizes, tuple(targets), *weights[0].shape[:2], dtype, fusion)
     maps = [[_as(x, dtype) for x in group] for group in (xs, outs)]
     parameters = [[_as(t, dtype).contiguous() for t in group] for group in (weights, biases)]
     arrays = (
@@ -205,7 +221,8 @@ def _run(
         _pointers(bias_grads),
     )
     tensors = _Tensors(*map(ctypes.addressof, arrays))
-    if library.sdi_run(ctypes.byref(stage), ctypes.byref(tensors), _threads(), dtype == torch.float64, bool(x_grads)):
+    is_double, is_backward = dtype == torch.float64, bool(x_grads)
+    if library.sdi_run(ctypes.byref(held.stage), ctypes.byref(tensors), _threads(), is_double, is_backward):
         raise MemoryError(
             f"resize_smooth_multiply: no memory for maps of {[tuple(x.shape) for x in xs]}. "
             "Use a smaller batch or smaller images."
@@ -224,7 +241,15 @@ def _views(tensors: Sequence[Tensor]) -> Any:
     return (ctypes.c_int64 * len(numbers))(*numbers)  # _View: a pointer and five strides
 
 
-@lru_cache(maxsize=64)
+@bounded(_TABLE_BYTES)
+def _table(source: int, target: int, dtype: torch.dtype, is_adjoint: bool) -> _Table:
+    matrix = bands.resize(source, target, dtype)
+    first, count, weights = (matrix.adjoint() if is_adjoint else matrix).bands()
+    kept = first.int(), count.int(), weights
+    return _Table(_Axis(*(t.data_ptr() for t in kept), weights.shape[1]), kept)
+
+
+@bounded(_PLAN_BYTES)
 def _plan(
     batch: int,
     sizes: tuple[tuple[int, ...], ...],
@@ -237,14 +262,20 @@ def _plan(
     kept: list[Any] = []
     depth_taps = 3 if len(sizes[0]) == 3 else 1
 
+    nbytes = 0
+
     def array(kind: Any, items: Sequence[Any]) -> int:
+        nonlocal nbytes
         kept.append((kind * len(items))(*items))
+        nbytes += _OVERHEAD + ctypes.sizeof(kept[-1])
         return ctypes.addressof(kept[-1])
 
-    def axes(source: Sequence[int], target: Sequence[int], *, transposed: bool = False) -> list[_Axis]:
-        rows = [plan.rows(s, t, dtype, transposed=transposed) for s, t in zip(_3d(source), _3d(target), strict=True)]
-        kept.append(rows)
-        return [_Axis(r.first.data_ptr(), r.count.data_ptr(), r.weights.data_ptr(), r.weights.shape[1]) for r in rows]
+    def axes(source: Sequence[int], target: Sequence[int], *, is_adjoint: bool = False) -> list[_Axis]:
+        nonlocal nbytes
+        tables = [_table(s, t, dtype, is_adjoint) for s, t in zip(_3d(source), _3d(target), strict=True)]
+        kept.extend(tables)
+        nbytes += sum(table.nbytes for table in tables)
+        return [table.axis for table in tables]
 
     pyramid = plan.Pyramid(sizes)
     described = []
@@ -256,7 +287,7 @@ def _plan(
             interpolation = [_Axis()] * 4
             if by_taps:
                 source = pyramid.maps[index].size
-                interpolation = [*axes(source, size), axes(source, size, transposed=True)[2]]
+                interpolation = [*axes(source, size), axes(source, size, is_adjoint=True)[2]]
             terms.append(_Term(index if by_taps else pyramid.interpolated(index, size), by_taps, *interpolation))
         units = [_Unit(*unit) for unit in _units(batch, _3d(size), depth_taps)]
         pointers = array(_Term, terms), array(_Unit, units)
@@ -264,13 +295,12 @@ def _plan(
     maps = []
     for m in pyramid.maps:
         source = m.size if m.source is None else pyramid.maps[m.source].size
-        tables = axes(source, m.size), axes(source, m.size, transposed=True)
+        tables = axes(source, m.size), axes(source, m.size, is_adjoint=True)
         maps.append(_Map(-1 if m.source is None else m.source, *_3d(m.size), *tables[0], *tables[1]))
     counts = len(sizes), len(maps), len(targets)
     pointers = array(_Map, maps), array(_Target, described)
-    return _Plan(
-        _Stage(batch, in_channels, out_channels, depth_taps, *counts, *pointers, reference.FUSIONS[fusion]), kept
-    )
+    bound = reference.FUSIONS[fusion]
+    return _Plan(_Stage(batch, in_channels, out_channels, depth_taps, *counts, *pointers, bound), kept, nbytes)
 
 
 def _3d(size: Sequence[int]) -> tuple[int, ...]:

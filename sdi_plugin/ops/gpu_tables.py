@@ -1,45 +1,53 @@
 """The tables that the Triton kernels read: linear interpolation of planes, and banded matrices of any resampling.
 
-Made once for each shape, of torch's own resizing (`reference.resize_matrix`), and kept on the GPU.
+Made once for each shape, on the CPU (`bands`), and kept on the GPU.
 """
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sdi_plugin.ops import plan, reference
+from sdi_plugin.ops import bands
+from sdi_plugin.ops.cache import bounded
+
+_CACHE_BYTES = 1 << 26  # of each kind of table
+PADDING = 66  # of the tables: a tile of 64 positions may begin at the last one, and its taps reach one further
 
 
 class Upsampling(NamedTuple):
-    """`table` of both axes of a plane (h, w) -> (H, W), as the GPU kernels read it.
+    """Interpolation of a plane (h, w) -> (H, W), as the GPU kernels read it: two weights for each row and column.
 
-    lows: int32: h, w, then low of the rows and of the columns. weights: first and second of the rows, then those of the
-    columns. Each list has one position before its axis and PADDING - 1 behind it, of weight zero.
+    lows: int32: h, w, then the first source of the rows and of the columns. weights: of that source and of the next one
+    for the rows, then those of the columns. Each list has one position before its axis and PADDING - 1 behind it: of
+    weight zero and with the sources of the edge, so that what is read there is read for the edge too (0 * Inf is NaN).
     """
 
     lows: Tensor
     weights: Tensor
 
+    @property
+    def nbytes(self) -> int:
+        return self.lows.nbytes + self.weights.nbytes
 
-PADDING = 66  # of the tables: a tile of 64 positions may begin at the last one, and its taps reach one further
 
-
-@lru_cache(maxsize=256)
+@bounded(_CACHE_BYTES)
 def upsampling(
     source: tuple[int, int], target: tuple[int, int], dtype: torch.dtype, device: torch.device
 ) -> Upsampling:
-    tables = [[pad(t, (1, PADDING - 1)) for t in plan.table(*pair, dtype)] for pair in zip(source, target, strict=True)]
-    lows = torch.cat([torch.tensor(source, dtype=torch.int32), *(low for low, _, _ in tables)])
-    weights = torch.cat([t for _, first, second in tables for t in (first, second)])
-    return Upsampling(lows.to(device), weights.to(device))
+    lows, weights = [torch.tensor(source, device="cpu")], []
+    for pair in zip(source, target, strict=True):
+        table = bands.resize(*pair, dtype).bands()
+        edges = torch.arange(-1, pair[1] + PADDING - 1, device="cpu").clamp(0, pair[1] - 1)
+        lows.append(table.first[edges])
+        weights += [pad(weight, (1, PADDING - 1)) for weight in table.padded(2).unbind(1)]
+    return Upsampling(torch.cat(lows).int().to(device), torch.cat(weights).to(device))
 
 
 class Axis(NamedTuple):
-    """One axis of a resampling: `reference.resize_matrix` from source to target, or a part or its adjoint.
+    """One axis of a resampling: `bands.resize` from source to target, or a part or its adjoint.
 
     taps: three matrices, moved by the offsets -1, 0, 1 of a convolution's taps, which bring zeros in at the border.
     rows: of the target alone, first and last + 1. adjoint: the transpose, which goes from those rows to the source.
@@ -58,23 +66,13 @@ class Axis(NamedTuple):
 
     def bands(self, taps: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Of each matrix and row: the first column that is not zero (taps, rows), and the weights from there."""
-        if self.source == self.target and not self.taps and self.rows is None:
-            return torch.arange(self.source).repeat(taps, 1), torch.ones(taps, self.source, 1, dtype=dtype)
-        matrix = reference.resize_matrix(self.source, self.target, dtype=dtype)
-        if self.taps:
-            padded = pad(matrix, (0, 0, 1, 1))
-            matrices = torch.stack([padded[tap : tap + self.target] for tap in range(3)])
-        else:
-            matrices = matrix.expand(taps, -1, -1)
-        matrices = matrices[:, slice(*(self.rows or (None,)))]
-        matrices = matrices.mT if self.adjoint else matrices
-        starts = (matrices != 0).int().argmax(-1)
-        lasts = matrices.shape[-1] - 1 - (matrices != 0).flip(-1).int().argmax(-1)
-        lasts = torch.where((matrices != 0).any(-1), lasts, starts)
-        width = int((lasts - starts).max()) + 1
-        columns = starts.unsqueeze(-1) + torch.arange(width)
-        padded = pad(matrices, (0, width))
-        return starts, padded.gather(-1, columns)
+        begin, end = self.rows or (0, self.target)
+        matrix = bands.resize(self.source, self.target, dtype)
+        parts = [matrix.rows(begin + offset, end + offset) for offset in ((-1, 0, 1) if self.taps else (0,))]
+        found = [(part.adjoint() if self.adjoint else part).bands() for part in parts]
+        width = max(b.weights.shape[1] for b in found)
+        first, weights = torch.stack([b.first for b in found]), torch.stack([b.padded(width) for b in found])
+        return first.expand(taps, -1), weights.expand(taps, -1, -1)
 
 
 class Resampling(NamedTuple):
@@ -89,14 +87,18 @@ class Resampling(NamedTuple):
     starts: Tensor
     weights: Tensor
 
+    @property
+    def nbytes(self) -> int:
+        return self.starts.nbytes + self.weights.nbytes
 
-@lru_cache(maxsize=1024)
+
+@bounded(_CACHE_BYTES)
 def resampling(images: int, axes: tuple[Axis, Axis, Axis], dtype: torch.dtype, device: torch.device) -> Resampling:
     taps = 3 if any(axis.taps for axis in axes) else 1
     before, after = zip(*(axis.sizes() for axis in axes), strict=True)
-    bands = [axis.bands(taps, dtype) for axis in axes]
+    tables = [axis.bands(taps, dtype) for axis in axes]
     pixels = images * math.prod(after)
-    header = torch.tensor([pixels, *before, *after, *(weights.shape[-1] for _, weights in bands)], dtype=torch.int32)
-    starts = torch.cat([header, *(starts.flatten().int() for starts, _ in bands)])
-    weights = torch.cat([weights.flatten() for _, weights in bands])
+    header = torch.tensor([pixels, *before, *after, *(weights.shape[-1] for _, weights in tables)], device="cpu")
+    starts = torch.cat([header, *(starts.flatten() for starts, _ in tables)]).int()
+    weights = torch.cat([weights.flatten() for _, weights in tables])
     return Resampling(pixels, after, starts.to(device), weights.to(device))

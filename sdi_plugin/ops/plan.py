@@ -1,33 +1,8 @@
-"""What the kernels of every device decide alike: which terms take the low resolution, and the weights of resizing."""
+"""What the kernels of every device decide alike: which terms take the low resolution, and which maps there are."""
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
-
-import torch
-from torch import Tensor
-
-from sdi_plugin.ops import reference
-
-
-class Table(NamedTuple):
-    """One axis' interpolation matrix: row i is first[i] at low[i] and second[i] at low[i] + 1."""
-
-    low: Tensor
-    first: Tensor
-    second: Tensor
-
-
-@lru_cache(maxsize=256)
-def table(source: int, target: int, dtype: torch.dtype = torch.float32) -> Table:
-    """The two weights of every row of `reference.resize_matrix`, for a source that is not finer than the target."""
-    matrix = reference.resize_matrix(source, target, dtype=dtype)
-    # A row of a single weight may be anywhere; keep low + 1 inside.
-    low = (matrix != 0).int().argmax(1)
-    rows = torch.arange(target)
-    padded = torch.nn.functional.pad(matrix, (0, 1))
-    return Table(low.int(), matrix[rows, low].contiguous(), padded[rows, low + 1].contiguous())
 
 
 def pooled_size(source: Sequence[int], target: Sequence[int]) -> tuple[int, ...]:
@@ -49,29 +24,6 @@ def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int, stre
         stream += 6 * 3**axis / scale
         scale *= s
     return scale > 1 and direct / scale + stream_cost * stream < direct
-
-
-class Rows(NamedTuple):
-    """A sparse matrix, dense within each row: row i is weights[i, k] at first[i] + k for k < count[i]."""
-
-    first: Tensor
-    count: Tensor
-    weights: Tensor
-
-
-@lru_cache(maxsize=256)
-def rows(source: int, target: int, dtype: torch.dtype, *, transposed: bool = False) -> Rows:
-    """One axis' resizing, or its adjoint, as `reference.resize_matrix` has it."""
-    matrix = reference.resize_matrix(source, target, dtype=dtype)
-    matrix = matrix.T if transposed else matrix
-    used = matrix != 0
-    first = used.int().argmax(1)
-    last = matrix.shape[1] - 1 - used.flip(1).int().argmax(1)
-    count = torch.where(used.any(1), last - first + 1, 0)
-    steps = torch.arange(max(2, int(count.max())))
-    at = (first[:, None] + steps).clamp(max=matrix.shape[1] - 1)
-    weights = torch.where(steps < count[:, None], matrix.gather(1, at), 0)
-    return Rows(first.int(), count.int(), weights.contiguous())
 
 
 class Map(NamedTuple):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdi_plugin.ops import bands
+
 # How the product of the levels is fused, and the scale of its asinh; 0: the product itself.
 FUSIONS = {"product": 0.0, "asinh": 2.0}
 
@@ -33,12 +35,8 @@ def _lacks_deterministic_backward(x: Tensor) -> bool:
 
 
 def resize_matrix(source: int, target: int, *, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
-    """One axis of `resize` as a (target, source) matrix.
-
-    torch itself resizes the basis vectors, so that there is no second table of weights to get wrong.
-    """
-    basis = torch.eye(source, dtype=torch.promote_types(dtype, torch.float32)).unsqueeze(1)
-    return resize(basis, (target,)).squeeze(1).T.to(device=device, dtype=dtype)
+    """One axis of `resize` as a (target, source) matrix."""
+    return bands.resize(source, target, torch.promote_types(dtype, torch.float32)).dense().to(device, dtype)
 
 
 def resize_by_matrices(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from test_library import both, fused, single
 from test_reference import make_case, run
 
-from sdi_plugin.ops import cpu
+from sdi_plugin import ops
+from sdi_plugin.ops import cpu, reference
 
 pytestmark = pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}")
 
@@ -102,3 +103,43 @@ def test_a_forked_child_computes_the_same():
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
     )
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60).returncode == 0
+
+
+def test_a_plan_outlives_its_place_in_the_cache():
+    """Threads that bring new shapes push each other's plans out while the kernel reads them; in a child, to crash."""
+    code = (
+        "import gc, threading, torch; from sdi_plugin import ops; from sdi_plugin.ops import cpu\n"
+        "torch.set_num_threads(1)\n"
+        "if hasattr(cpu, '_PLAN_BYTES'):\n"  # one plan alone, and no table, stay
+        "    cpu._plan = cpu.bounded(1)(cpu._plan.__wrapped__); cpu._table = cpu.bounded(1)(cpu._table.__wrapped__)\n"
+        "def case(h, w):\n"
+        "    xs = [torch.randn(1, 8, h, w), torch.randn(1, 8, h // 2, w // 2)]\n"
+        "    return xs, [torch.randn(8, 8, 3, 3)] * 2, [torch.randn(8)] * 2, 0\n"
+        "wide = case(120, 900); expected = ops.resize_smooth_multiply(*wide); stop = threading.Event()\n"
+        "def fresh(first):\n"
+        "    for i in range(150):\n"
+        "        ops.resize_smooth_multiply(*case(2 + first, 20 + i))\n"
+        "threads = [threading.Thread(target=fresh, args=(8 * i,)) for i in range(3)]\n"
+        "[t.start() for t in threads]\n"
+        "while any(t.is_alive() for t in threads):\n"
+        "    assert torch.equal(ops.resize_smooth_multiply(*wide), expected)\n"
+    )
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=300).returncode == 0
+
+
+@pytest.mark.parametrize("size", [(11, 23), (5, 6, 23)], ids=["2d", "3d"])
+def test_the_default_device_is_of_no_account(size):
+    case = make_case(size, 3, torch.float32, channels=4)
+    expected = run(reference.resize_smooth_multiply, case, 1, torch.float32)
+    xs, weights, biases = leaves = [[t.detach().float().requires_grad_() for t in group] for group in case]
+    upstream = torch.randn(expected[0].shape, generator=torch.Generator().manual_seed(1))
+    with torch.device("meta"):
+        output = ops.resize_smooth_multiply(xs, weights, biases, 1)
+        output.backward(upstream)
+    for a, b in zip([output, *(t.grad for group in leaves for t in group)], expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_plan_of_a_wide_map_is_small():
+    plan = cpu._plan(1, ((8, 10_000), (4, 5_000)), (0, 1), 8, 8, torch.float32)
+    assert plan.nbytes < 3_000_000

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_reference import eager, make_case
 
 from sdi_plugin import ops
-from sdi_plugin.ops import gpu, gpu_tables, gpu_terms, library, reference
+from sdi_plugin.ops import bands, gpu, gpu_tables, gpu_terms, library, reference
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 pytestmark = pytest.mark.skipif(not gpu.serves(DEVICE), reason="no GPU, and TRITON_INTERPRET is not 1")
@@ -246,9 +246,9 @@ def test_the_cost_model_goes_through_the_low_resolution_where_that_is_cheaper():
     assert not gpu_terms.is_by_taps((44, 44), (88, 88), 1)
 
 
-def test_tables_are_the_matrices_of_torchs_own_resizing():
+def test_tables_are_the_matrices_of_the_axes():
     for source, target in ((3, 7), (7, 3), (1, 4), (4, 1)):
-        matrix = reference.resize_matrix(source, target, dtype=torch.float64)
+        matrix = bands.resize(source, target, torch.float64).dense()
         for adjoint, expected in ((False, matrix), (True, matrix.T)):
             axis = gpu_tables.Axis(source, target, adjoint=adjoint)
             starts, weights = axis.bands(1, torch.float64)
