@@ -1,8 +1,8 @@
 """What automatic mixed precision in float16 would make of a network, on a machine that computes in float32.
 
-Under autocast on a GPU every layer's result, every gradient on its way back and every convolution's gradient is stored in
-float16, whose largest number is 65,504; sums inside a layer are in float32. `emulate` rounds to float16 at these
-places, so that values overflow to infinity, and small gradients vanish, where they do on a GPU.
+Under autocast on a GPU every layer's result, every gradient on its way back and the gradients of convolutions are
+stored in float16, whose largest number is 65,504; sums inside a layer are in float32. `emulate` rounds to float16 at
+these places, so that values overflow to infinity, and small gradients vanish, where they do on a GPU.
 """
 
 from typing import Any
