@@ -138,7 +138,7 @@ def test_300_iterations_of_nnunets_recipe_stay_within_float16(train, case):
     ours, stock = train(nnUNetTrainerUNetV2, case), train(nnUNetTrainer, case)
     assert ours.maps < 1000
     assert ours.logits < 6000  # nnU-Net's predictor multiplies them by up to 10, in half precision
-    # The scaler starts at 65,536: a gradient of 1 overflows, which happens to nnU-Net's own network once in a while too.
+    # The scaler starts at 65,536, so that a gradient of 1 overflows: now and then nnU-Net's own network has one, too.
     assert len([step for step in ours.skipped if step >= 20]) <= 1
     # nnU-Net's loss is cross-entropy minus Dice; with 1 - Dice it is never negative, and has a double.
     assert 1 + max(ours.validation) <= 2 * (1 + max(stock.validation))
