@@ -57,6 +57,21 @@ def build(name: str, in_channels: int, depth: int, weights: bool | str | Path | 
     return encoder
 
 
+def build_for_size(
+    name: str, in_channels: int, depth: int, arguments: dict[str, Any], image_size: tuple[int, int]
+) -> Any:
+    """smp's encoder of that name, a random start, for images (H, W) of one size.
+
+    Raises:
+        TypeError: not an encoder that is built for a size.
+    """
+    if not name.startswith("tu-"):
+        raise TypeError(f"UNetV2: {name!r} is not built for an image size.")
+    return get_encoder(
+        name, in_channels=in_channels, depth=depth, weights=None, **{**arguments, "img_size": image_size}
+    )
+
+
 def _resolve(name: str, weights: bool | str | Path | None) -> tuple[bool | str | None, Path | None]:
     """Split encoder_weights into what smp itself loads, and a file to load into the finished encoder."""
     if weights is None or weights is False:

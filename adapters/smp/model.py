@@ -1,5 +1,6 @@
 """U-Net v2 as an architecture of segmentation_models_pytorch."""
 
+import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from sdi_plugin import precision
 from sdi_plugin.adapters.smp import encoder as encoders
+from sdi_plugin.adapters.smp import probe
 from sdi_plugin.decoder import UNetV2Decoder, resize_linear
 from sdi_plugin.encoder import pad_to
 
@@ -52,9 +54,9 @@ class UNetV2(SegmentationModel):
     Convention:
         Logits are resized bilinearly, align_corners=False, then activated. Images below 32 pixels are padded with
         zeros at the bottom and right, and the logits cropped. With equal weights `sdi_plugin.UNetV2` gives the same
-        logits. Under DistributedDataParallel, smp's own encoders (not tu-) keep unused stages at encoder_depth below 5:
-        pass find_unused_parameters=True there. Convolutions keep torch's own initialisation: smp's makes the product
-        of levels explode.
+        logits. Parameters of the encoder that no level depends on (`unused`: the stages below encoder_depth, the last
+        convolution of smp's EfficientNets) are frozen, requires_grad=False, so that DistributedDataParallel needs no
+        find_unused_parameters. Convolutions keep torch's own initialisation: smp's makes the product of levels explode.
         from_pretrained is strict unless told otherwise, and asks neither the hub nor a file for encoder_weights.
 
     Raises:
@@ -100,6 +102,8 @@ class UNetV2(SegmentationModel):
         self.encoder = encoders.build(encoder_name, in_channels, encoder_depth, encoder_weights, kwargs)
         channels = self.encoder.out_channels
         self.levels = encoders.level_indices(channels)
+        self.unused = tuple(probe.unused_parameters(self.encoder, in_channels, self.levels, kwargs.get("img_size")))
+        self._freeze_unused()
         reductions = [encoders.reduction(self.encoder, index) for index in self.levels]
         heads = 2 if deep_supervision is True else int(deep_supervision)
         if not 0 <= heads <= len(self.levels):
@@ -120,6 +124,7 @@ class UNetV2(SegmentationModel):
         self.classification_head = None if aux_params is None else ClassificationHead(channels[-1], **aux_params)
 
         self.in_channels = in_channels
+        self._encoder_for = functools.partial(encoders.build_for_size, encoder_name, in_channels, encoder_depth, kwargs)
         self.deep_supervision = heads
         self.image_size = encoders.fixed_image_size(self.encoder)
         self.name = f"unetv2-{encoder_name}"
@@ -129,6 +134,16 @@ class UNetV2(SegmentationModel):
         # Not the decoder: with smp's He initialisation the product over levels explodes.
         if self.classification_head is not None:
             init.initialize_head(self.classification_head)
+
+    def unfreeze_encoder(self) -> None:
+        """As for every model of smp, but for the parameters that the features do not use: these stay frozen."""
+        super().unfreeze_encoder()
+        self._freeze_unused()
+
+    def _freeze_unused(self) -> None:
+        # Not removed: state dicts, and the encoder's ImageNet weights, hold them.
+        for name in self.unused:
+            self.encoder.get_parameter(name).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Any:
         self.check_input_shape(x)
@@ -150,11 +165,11 @@ class UNetV2(SegmentationModel):
                 f"UNetV2: expected images (B, {self.in_channels}, H, W), got {tuple(x.shape)}. "
                 "Pass in_channels= when building the network for other images."
             )
-        size, stride = tuple(x.shape[2:]), self.encoder.output_stride
+        size, stride = (x.shape[2], x.shape[3]), self.encoder.output_stride
         if self.image_size is not None and size != self.image_size:
             raise ValueError(
                 f"UNetV2: expected images of {self.image_size} pixels, which this encoder was built for, got "
-                f"{size}. Pass img_size=... of your images, or strict_img_size=False, when building the network."
+                f"{size}. {self._size_cure(size) or 'Pass img_size=... when building the network.'}"
             )
         if self.training and x.shape[0] == 1 and all(max(s, _MIN_SIZE) <= stride for s in size):
             raise ValueError(_BATCH_NORM.format(stride=stride, size=size))
@@ -165,17 +180,20 @@ class UNetV2(SegmentationModel):
         except torch.cuda.OutOfMemoryError:
             raise
         except (AssertionError, RuntimeError, ValueError) as error:
-            size, stride = tuple(x.shape[2:]), self.encoder.output_stride
+            size, stride = (x.shape[2], x.shape[3]), self.encoder.output_stride
             if "more than 1 value per channel" in str(error):
                 raise ValueError(_BATCH_NORM.format(stride=stride, size=size)) from error
             same_dtype = x.dtype == next(self.encoder.parameters()).dtype  # else it is no matter of the size
-            if same_dtype and any(
-                s % stride for s in size
-            ):  # most encoders take such sizes, but HRNet, DLA and others do not
-                raise ValueError(
-                    f"UNetV2: the encoder cannot take images of {size} ({error}). Pad them to multiples of {stride}."
-                ) from error
-            raise
+            cure = self._size_cure(size) if same_dtype else None
+            if cure is None:
+                raise
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"UNetV2: the encoder cannot take images of {size} ({reason}). {cure}") from error
+
+    def _size_cure(self, size: tuple[int, int]) -> str | None:
+        return probe.size_cure(
+            self.encoder, self.in_channels, (max(size[0], _MIN_SIZE), max(size[1], _MIN_SIZE)), self._encoder_for
+        )
 
     def _mask(self, head: nn.Module, y: Tensor, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
