@@ -49,7 +49,7 @@ class _DType:
 
         if type(shape) is not tuple or any(type(size) is not int or size < 0 for size in shape):
             raise _refuse(f"the shape {_shown(shape)}")
-        dtype = np.dtype(self.kind).newbyteorder("=" if self.order == "|" else self.order)
+        dtype = np.dtype(self.kind if self.order == "=" else self.order + self.kind)
         if type(raw) is not bytes or len(raw) != math.prod(shape) * dtype.itemsize:
             raise _refuse(f"data that are not {math.prod(shape)} numbers of {dtype.itemsize} bytes")
         return np.frombuffer(raw, dtype).reshape(shape, order=order).copy(order=order)
