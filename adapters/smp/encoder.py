@@ -8,6 +8,7 @@ from segmentation_models_pytorch.encoders import encoders, get_encoder
 from torch import nn
 
 from sdi_plugin import checkpoint
+from sdi_plugin.adapters.smp.arguments import arguments_of_network
 
 
 def level_indices(channels: Sequence[int]) -> list[int]:
@@ -42,6 +43,7 @@ def build(name: str, in_channels: int, depth: int, weights: bool | str | Path | 
             f"UNetV2: got unexpected arguments {sorted(arguments)}. Only tu- encoders take arguments of their own "
             f"(timm's, such as img_size), {name!r} does not."
         )
+    arguments_of_network(name, arguments)
     known, file = _resolve(name, weights)
     try:
         encoder = get_encoder(name, in_channels=in_channels, depth=depth, weights=known, **arguments)

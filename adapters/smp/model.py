@@ -1,6 +1,7 @@
 """U-Net v2 as an architecture of segmentation_models_pytorch."""
 
 import functools
+import inspect
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from sdi_plugin import precision
 from sdi_plugin.adapters.smp import encoder as encoders
 from sdi_plugin.adapters.smp import probe
+from sdi_plugin.adapters.smp.arguments import check_values
 from sdi_plugin.decoder import UNetV2Decoder, resize_linear
 from sdi_plugin.encoder import pad_to
 
@@ -45,7 +47,8 @@ class UNetV2(SegmentationModel):
         activation: of the masks, as for every model of smp; None gives logits.
         aux_params: of a classification head on the coarsest features, as for every model of smp.
         deep_supervision: number of supervised levels; True is the 2 of the official training, False none.
-        kwargs: for a tu- encoder: img_size for Swin, drop_path_rate (officially 0.1; timm's default is 0) and the like.
+        kwargs: for a tu- encoder: img_size for Swin, drop_path_rate (officially 0.1; timm's default is 0) and the like;
+            none by which timm chooses, reads or downloads weights, such as checkpoint_path.
 
     Shape:
         x: (B, in_channels, H, W), any H and W from 1 pixel. Returns masks (B, K, H, W); in training mode with deep
@@ -60,8 +63,8 @@ class UNetV2(SegmentationModel):
         from_pretrained is strict unless told otherwise, and asks neither the hub nor a file for encoder_weights.
 
     Raises:
-        ValueError: an argument out of range; an image of other channels, axes or (Swin) size; in training mode, batch
-            1 with a single pixel at the coarsest level (batch norm).
+        ValueError: an argument out of range, or one by which timm reads files; an image of other channels, axes or
+            (Swin) size; in training mode, batch 1 with a single pixel at the coarsest level (batch norm).
         TypeError: kwargs for an encoder that takes none.
         FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: encoder_weights is missing or does not match.
         RuntimeError: the hub cannot be reached.
@@ -213,8 +216,14 @@ class UNetV2(SegmentationModel):
         return card
 
     @classmethod
-    def _from_pretrained(cls, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: Any, strict: bool = True, map_location: str = "cpu", **kwargs: Any) -> Any:
+        # Passed on, for else config.json could set them: strict=False leaves what is missing at random.
+        return super().from_pretrained(*args, strict=strict, map_location=map_location, **kwargs)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **kwargs: Any) -> Any:
+        known = {*inspect.signature(super()._from_pretrained).parameters, *cls._hub_mixin_init_parameters}
+        check_values({key: value for key, value in kwargs.items() if key not in known})
         # The saved weights hold the encoder's too: neither ask the hub for others, nor look for a file.
         kwargs["encoder_weights"] = None
-        kwargs.setdefault("strict", True)  # upstream's False would leave what is missing at random
-        return super()._from_pretrained(**kwargs)
+        return super()._from_pretrained(model_id=model_id, **kwargs)

@@ -64,8 +64,8 @@ def without_weights(build: Callable[[], _Module]) -> _Module:
 def _shape(core: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     if name not in core:
         raise CheckpointError(f"Expected the weights of U-Net v2 with a PVTv2 encoder, got none for {name}.")
-    if core[name].ndim != 4:
-        raise CheckpointError(f"{name}: expected 4 axes, got shape {tuple(core[name].shape)}.")
+    if core[name].ndim != 4 or not core[name].numel():
+        raise CheckpointError(f"{name}: expected 4 axes of 1 or more, got shape {tuple(core[name].shape)}.")
     return tuple(core[name].shape)
 
 
