@@ -55,6 +55,7 @@ NUMPY_TRICKS: dict[str, Any] = {
     "flags of an array": array(_FLAGGED),
     "flag of objects": array(dtype("f8", _state(flags=1))),
     "fields that are no dict": scalar(dtype("b1", (3, ">", None, ("a",), 5, 1 << 20, -1, 0)), b"A"),
+    "fields of a short state": Reduced(np.dtype, ("b1", True, True), (3, ">", None, ("a",), 5, 1 << 20)),
     "subarray": scalar(dtype("i4", _state(subarray=(dtype("f8"), (1 << 20,))))),
     "object number from bytes": scalar(dtype("O8")),
     "object array from bytes": array(dtype("O8")),

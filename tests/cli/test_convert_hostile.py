@@ -37,7 +37,7 @@ FILES: dict[str, tuple[Any, str]] = {
     "strides of 0": (lambda w: w | {"seg_outs.3.weight": torch.ones(1).expand(1 << 24, 16, 1, 1)}, "bytes of tensors"),
     "no network has these heads": (lambda w: w | {"decoder.heads.7.weight": torch.ones(1)}, "deep_supervision=5"),
     "two names": (lambda w: w | {STEM.removeprefix("encoder."): w[STEM]}, "one name for each parameter"),
-    "numpy's flags": (lambda w: w | {"x": hostile.NUMPY_TRICKS["fields that are no dict"]}, "fields or flags"),
+    "numpy's flags": (lambda w: w | {"x": hostile.NUMPY_TRICKS["fields of a short state"]}, "numpy data"),
     "more classes than biases": (lambda w: w | _HEADS, "Of other shapes"),
 }
 
