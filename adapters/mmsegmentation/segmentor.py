@@ -11,7 +11,13 @@ from mmseg.registry import MODELS
 
 
 def config(
-    encoder: str, in_channels: int, classes: int, channels: int, deep_supervision: int, norm: str | None, fusion: str
+    encoder: str,
+    in_channels: int,
+    classes: int,
+    channels: int,
+    deep_supervision: int,
+    norm: str | None,
+    fusion: str = "product",
 ) -> dict[str, Any]:
     """The `model` of a config for the network that `sdi_plugin.checkpoint.describe` describes."""
     features = without_weights(lambda: TimmEncoder(encoder)).out_channels
