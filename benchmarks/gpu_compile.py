@@ -35,8 +35,10 @@ class Case(NamedTuple):
     constants: dict[str, Any]
 
 
-def multiply(dense: int, taps: int, dtype: str = "fp32", *, backward: bool = False, channels: int = 32) -> Case:
-    """The product of so many terms of each kind."""
+def multiply(
+    dense: int, taps: int, dtype: str = "fp32", *, backward: bool = False, channels: int = 32, bound: float = 0.0
+) -> Case:
+    """The product of so many terms of each kind, or its asinh."""
     rows, columns, block = triton_launch.tile(channels, 88, torch.device("cuda"))
     pointer = f"*{dtype}"
     types: dict[str, str | Sequence[str]] = dict.fromkeys(("D", "H", "W", "z", "planes"), "i32")
@@ -44,7 +46,7 @@ def multiply(dense: int, taps: int, dtype: str = "fp32", *, backward: bool = Fal
     types |= {"dense_ptrs": (pointer,) * dense, "dense_grad_ptrs": (pointer,) * dense}
     types |= {"taps_ptrs": (pointer,) * taps, "term_grad_ptrs": (pointer,) * taps}
     types |= {"low_ptrs": ("*i32",) * taps, "weight_ptrs": ("*fp32",) * taps}
-    constants = {"C": channels, "DENSE": dense, "TAPS": taps, "PADDING": gpu_tables.PADDING}
+    constants = {"C": channels, "DENSE": dense, "TAPS": taps, "PADDING": gpu_tables.PADDING, "BOUND": bound}
     tile = {"ROWS": rows, "COLUMNS": columns, "CHANNELS": block}
     return Case("multiply_backward" if backward else "multiply", types, constants | tile)
 
@@ -65,6 +67,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "multiply, 2-D, finest level": lambda: multiply(1, 3),
     "multiply, 2-D, coarsest level": lambda: multiply(4, 0),
     "multiply, 3-D, finest level": lambda: multiply(1, 4),
+    "multiply, 2-D, finest level, asinh": lambda: multiply(1, 3, bound=2.0),
+    "multiply_backward, 2-D, finest level, asinh": lambda: multiply(1, 3, backward=True, bound=2.0),
     "multiply_backward, 2-D, finest level": lambda: multiply(1, 3, backward=True),
     "multiply_backward, 2-D, coarsest level": lambda: multiply(4, 0, backward=True),
     "multiply_backward, 3-D, finest level": lambda: multiply(1, 4, backward=True),
@@ -77,6 +81,7 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 HALF_CASES: dict[str, Callable[[], Case]] = {
     "multiply, 2-D, finest level, fp16": lambda: multiply(1, 3, "fp16"),
+    "multiply_backward, 3-D, finest level, asinh": lambda: multiply(1, 4, backward=True, bound=2.0),
     "multiply, 2-D, second level": lambda: multiply(2, 2),
     "multiply_backward, 2-D, second level": lambda: multiply(2, 2, backward=True),
     "multiply, 3-D, finest level, bf16": lambda: multiply(1, 4, "bf16"),

@@ -92,7 +92,9 @@ def _unit(x: Tensor, single: str) -> str:
 
 
 def _multiply(record: list[Launch]) -> Callable[..., Any]:
-    def launch(out: Tensor, dense: Sequence[Tensor], taps: Any, biases: Tensor, slab: Any, grads: int = 0) -> Any:
+    def launch(
+        out: Tensor, dense: Sequence[Tensor], taps: Any, biases: Tensor, slab: Any, bound: float, grads: int = 0
+    ) -> Any:
         part = (slab.end - slab.begin) / slab.depth
         outputs = part * out.numel()
         rows, _, _ = triton_launch.tile(out.shape[-1], out.shape[-2], torch.device("cuda"))
@@ -117,8 +119,8 @@ def recorded() -> Iterator[list[Launch]]:
     record = recorder.launches
     multiply = _multiply(record)
 
-    def backward(grad: Tensor, dense: Any, taps: Any, biases: Tensor, dense_grads: Any, slab: Any) -> Any:
-        multiply(grad, dense, taps, biases, slab, grads=1)
+    def backward(grad: Tensor, dense: Any, taps: Any, biases: Tensor, dense_grads: Any, slab: Any, bound: float) -> Any:
+        multiply(grad, dense, taps, biases, slab, bound, grads=1)
         images = grad.shape[0] * (slab.end - slab.begin)
         return [grad.new_empty(images, *grad.shape[-3:]) for _ in taps], torch.zeros_like(biases)
 

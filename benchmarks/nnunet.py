@@ -1,6 +1,8 @@
 """U-Net v2 on nnU-Net's plans against nnU-Net's own networks: parameters, GMAC, saved bytes, time of a training step.
 
-    python -m benchmarks.nnunet          # the tables of docs/nnunet.md; --time 3 adds steps on small patches, minutes
+    python -m benchmarks.nnunet          # the first table of docs/nnunet.md
+    python -m benchmarks.nnunet --peak   # the most memory of a training step on smaller patches, minutes
+    python -m benchmarks.nnunet --time 3 # the time of a step, minutes
 
 GMAC and saved bytes are counted on fake tensors, so that the large patches need no memory: multiply-adds of a forward
 by torch's FLOP counter (half its FLOPs; interpolation is not counted), and what autograd keeps of it for backward,
@@ -8,6 +10,7 @@ each storage once, float32, batch 1. The networks are those that nnU-Net's plann
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +23,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import sdi_plugin.ops.flops  # noqa: F401  the formulas of our ops
+from benchmarks.memory import peak_extra_bytes, saved_bytes
+from benchmarks.peak import run
 from sdi_plugin.adapters.nnunet import PlainConvUNetV2, ResidualEncoderUNetV2
 
 NETWORKS: dict[str, Any] = {
@@ -29,6 +34,7 @@ NETWORKS: dict[str, Any] = {
     "U-Net v2, ResEnc-M encoder": ResidualEncoderUNetV2,
 }
 SETTINGS = {"2-D 512^2": (2, 8, 512, 512), "3-D 128^3": (3, 6, 128, 320)}
+MEDIUM = {"2-D 256^2": (2, 7, 256, 512), "3-D 64^3": (3, 5, 64, 320)}
 SMALL = {"2-D 128^2": (2, 6, 128, 512), "3-D 32^3": (3, 4, 32, 320)}
 
 
@@ -73,6 +79,37 @@ def count(name: str, dim: int, stages: int, size: int, widest: int) -> tuple[flo
     return parameters / 1e6, counter.get_total_flops() / 2e9, kept / 1e9
 
 
+def peak(name: str, patch: str, *, checkpointing: bool, kernel: bool) -> dict[str, int]:
+    """Bytes of a training step, batch 1, in a process of its own: `peak`, `saved` for backward, and the `estimate`.
+
+    The estimate is the one of nnU-Net's planners: twice the elements of the convolutions' outputs, in float32.
+    """
+    options = ["--peak-of", name, patch, *(["--checkpointing"] if checkpointing else [])]
+    return run("benchmarks.nnunet", *options, SDI_PLUGIN_REFERENCE="" if kernel else "1", OMP_NUM_THREADS="1")
+
+
+def _print_peak(name: str, patch: str, checkpointing: bool) -> None:
+    dim, stages, size, widest = MEDIUM[patch]
+    network, x = build(name, dim, stages, widest), torch.randn(1, 1, *[size] * dim)
+    if checkpointing:
+        network.decoder.set_grad_checkpointing(True)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    found = {
+        "peak": peak_extra_bytes(lambda: _step(network, x)),
+        "saved": saved_bytes(lambda: network(x), network.parameters())[1],
+        "estimate": 8 * int(network.compute_conv_feature_map_size(x.shape[2:])),  # pyright: ignore[reportCallIssue]
+    }
+    print(json.dumps(found))
+
+
+def _peaks(patch: str) -> None:
+    for name in NETWORKS:
+        for checkpointing, kernel in ((False, True), (True, True), (True, False)) if "v2" in name else ((False, True),):
+            found = peak(name, patch, checkpointing=checkpointing, kernel=kernel)
+            numbers = " | ".join(f"{found[key] / 1e6:.0f}" for key in ("peak", "saved", "estimate"))
+            how = f"{', checkpointing' if checkpointing else ''}{'' if kernel else ', no kernel'}"
+            print(f"| {patch} | {name}{how} | {numbers} |", flush=True)
+
+
 def step_times(name: str, dim: int, stages: int, size: int, widest: int, steps: int) -> list[float]:
     """CPU seconds of forward and backward on one thread, batch 2, after one that is not counted.
 
@@ -84,7 +121,7 @@ def step_times(name: str, dim: int, stages: int, size: int, widest: int, steps: 
 
 
 def _step(network: nn.Module, x: torch.Tensor) -> None:
-    network.zero_grad()
+    """Forward and backward. The parameters' gradients stay, so that memory that changes is that of feature maps."""
     torch.stack([y.square().mean() for y in network(x)]).sum().backward()
 
 
@@ -97,7 +134,20 @@ def _timed(function: Callable[[], None]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time", type=int, default=0, metavar="STEPS", help="time steps on smaller patches too")
+    parser.add_argument("--peak", action="store_true", help="measure the most memory of a step on medium patches")
+    parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)  # of one network and patch: what --peak starts
+    parser.add_argument("--checkpointing", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.peak_of:
+        name, patch = arguments.peak_of
+        return _print_peak(name, patch, arguments.checkpointing)
+    if arguments.peak:
+        print(
+            "| patch | network | most of a step (MB) | saved for backward (MB) | estimate (MB) |\n|---|---|---|---|---|"
+        )
+        for patch in MEDIUM:
+            _peaks(patch)
+        return
     print("| patch | network | parameters (M) | GMAC | saved for backward (GB) |\n|---|---|---|---|---|")
     for patch, (dim, stages, size, widest) in SETTINGS.items():
         for name in NETWORKS:

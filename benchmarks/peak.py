@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+from typing import Any
 
 from benchmarks.environment import ALLOCATOR, ROOT
 
@@ -19,11 +20,16 @@ def peak_bytes(case: str, contender: str, *, device: str = "cpu") -> int | None:
     """
     if device == "cpu" and not os.access("/proc/self/clear_refs", os.W_OK):
         return None
+    return int(run("benchmarks.peak", case, contender, device)["peak_bytes"])
+
+
+def run(module: str, *arguments: str, **variables: str) -> dict[str, Any]:
+    """What `python -m MODULE ARGUMENTS` prints in JSON, in a process whose allocator gives memory back at once."""
     environment = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
-    environment["MALLOC_MMAP_THRESHOLD_"] = str(2**16)
-    command = [sys.executable, "-m", "benchmarks.peak", case, contender, device]
+    environment |= {"MALLOC_MMAP_THRESHOLD_": str(2**16), **variables}
+    command = [sys.executable, "-m", module, *arguments]
     result = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return int(json.loads(result.stdout)["peak_bytes"])
+    return json.loads(result.stdout)
 
 
 def main(case: str, contender: str, device: str = "cpu") -> None:

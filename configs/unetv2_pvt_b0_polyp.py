@@ -1,4 +1,4 @@
-# As unetv2_pvt_polyp.py, on PVTv2-B0: 3.9 M parameters instead of 25.1.
+# As unetv2_pvt_polyp.py, on PVTv2-B0: 3.6 M parameters instead of 25.1.
 _base_ = ["unetv2_pvt_polyp.py"]
 model = dict(
     backbone=dict(

@@ -6,7 +6,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdi_plugin import dimension
+from sdi_plugin import dimension, precision
 from sdi_plugin.sdi import SDISkip
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}
@@ -31,7 +31,7 @@ class UNetV2Decoder(nn.Module):
         dim: number of spatial axes, 2 or 3.
         strides: from each level to the next coarser one, finest first, an int or one int per axis; 2 by default.
         deep_supervision: number of heads, finest first; 0 is one head, that of the finest level.
-        norm: after SDI's product, see `SDI`.
+        norm, fusion: of SDI's product, see `SDI`.
         checkpointing: recompute attention and SDI in backward instead of storing their maps.
 
     Shape:
@@ -41,6 +41,7 @@ class UNetV2Decoder(nn.Module):
     Convention:
         up: bias-free transposed convolution, kernel stride + 2 (4x4 at stride 2), padding 1; where levels are not exact
         multiples of each other its output is resized linearly, align_corners=False.
+        Where SDI returns float32 under autocast in float16 (see `SDI`), so do up-sampling, sums and heads.
 
     Raises:
         ValueError: the features differ from what was announced (see `SDISkip`); more heads than levels.
@@ -56,6 +57,7 @@ class UNetV2Decoder(nn.Module):
         strides: Sequence[int | Sequence[int]] | None = None,
         deep_supervision: int = 0,
         norm: str | None = None,
+        fusion: str = "product",
         checkpointing: bool = False,
     ):
         super().__init__()
@@ -73,7 +75,7 @@ class UNetV2Decoder(nn.Module):
                 f"UNetV2Decoder: expected {levels - 1} strides between {levels} levels, got {len(strides)}."
             )
         self.classes = classes
-        self.skip = SDISkip(in_channels, channels, dim=dim, norm=norm, checkpointing=checkpointing)
+        self.skip = SDISkip(in_channels, channels, dim=dim, norm=norm, fusion=fusion, checkpointing=checkpointing)
         self.ups = nn.ModuleList(_up(channels, stride, dim) for stride in strides)
         heads = max(1, deep_supervision) if classes else 0
         self.heads = nn.ModuleList(dimension.conv(dim)(channels, classes, 1) for _ in range(heads))
@@ -82,15 +84,17 @@ class UNetV2Decoder(nn.Module):
         ys = self.forward_features(features)
         if not self.classes:
             return ys
-        return [head(y) for head, y in zip(self.heads, ys, strict=False)]
+        with precision.float32_stays(ys[0]):
+            return [head(y) for head, y in zip(self.heads, ys, strict=False)]
 
     def forward_features(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The features y_1..y_L before the heads, finest first."""
         *finer, y = self.skip(features)
         ys = [y]
-        for h, up in zip(reversed(finer), reversed(self.ups), strict=True):
-            y = resize_linear(up(y), h.shape[2:]) + h
-            ys.append(y)
+        with precision.float32_stays(y):
+            for h, up in zip(reversed(finer), reversed(self.ups), strict=True):
+                y = resize_linear(up(y), h.shape[2:]) + h
+                ys.append(y)
         return ys[::-1]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

@@ -21,8 +21,20 @@ def pad_to(x: Tensor, minimum: int) -> Tensor:
     return F.pad(x, (0, max(0, minimum - width), 0, max(0, minimum - height)))
 
 
+class HubError(RuntimeError):
+    """Weights could not be had from a hub.
+
+    Attributes:
+        failure: what could not be had, and why, for callers that have a cure of their own.
+    """
+
+    def __init__(self, failure: str, cure: str):
+        super().__init__(f"{failure}. {cure}")
+        self.failure = failure
+
+
 def check_reachable(url: str, what: str, cure: str, seconds: float = 5) -> None:
-    """Raise a RuntimeError "{what}: ... {cure}" where the host of `url` does not answer.
+    """Raise a HubError "{what}: ... {cure}" where the host of `url` does not answer.
 
     The hubs' own clients try again and again for a minute. The time limit holds for the look-up of the name too, which
     no timeout of Python's reaches.
@@ -42,7 +54,7 @@ def check_reachable(url: str, what: str, cure: str, seconds: float = 5) -> None:
     thread.start()
     thread.join(seconds)
     if failure:
-        raise RuntimeError(f"{what} ({failure[0]}). {cure}")
+        raise HubError(f"{what} ({failure[0]})", cure)
 
 
 def import_timm() -> Any:
@@ -66,6 +78,7 @@ class TimmEncoder(nn.Module):
         weights: None, True (timm's hub) or a file, see `UNetV2`.
         drop_path: stochastic depth rate.
         out_indices: the stages that are levels; all by default. Stages after the last of them are not built.
+        owner: the class that an error about the name begins with.
 
     Shape:
         x: (B, in_channels, H, W). Returns one map (B, out_channels[j], ceil(H / strides[j]), ...) per level.
@@ -79,13 +92,14 @@ class TimmEncoder(nn.Module):
         *,
         drop_path: float = 0.1,
         out_indices: Sequence[int] | None = None,
+        owner: str = "UNetV2",
     ):
         super().__init__()
         timm = import_timm()
         known = timm.list_models("pvt_v2_b*")
         if name not in known:
             raise ValueError(
-                f"UNetV2: expected an encoder of {', '.join(known)}, got {name!r}. For others use UNetV2Decoder on "
+                f"{owner}: expected an encoder of {', '.join(known)}, got {name!r}. For others use UNetV2Decoder on "
                 "your own encoder, or the adapter for segmentation_models_pytorch."
             )
         if isinstance(weights, str | Path) and not Path(weights).is_file():
@@ -119,7 +133,7 @@ class TimmEncoder(nn.Module):
         try:
             return timm.create_model(self.name, pretrained=True, **arguments)
         except Exception as error:  # the hub's client raises many kinds: offline, no such file, disk full
-            raise RuntimeError(f"{what} ({error}). {cure}") from error
+            raise HubError(f"{what} ({error})", cure) from error
 
 
 def _hub_url() -> str:

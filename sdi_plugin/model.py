@@ -5,6 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from sdi_plugin import precision
 from sdi_plugin.decoder import UNetV2Decoder, resize_linear
 from sdi_plugin.encoder import TimmEncoder, pad_to
 
@@ -21,7 +22,7 @@ class UNetV2(nn.Module):
             PVTv2 checkpoint, timm's or safetensors.
         deep_supervision: number of supervised levels, see below; True is the 2 of the official training.
         drop_path: stochastic depth rate of the encoder, in training mode.
-        norm: after SDI's product, None as in the paper; see `SDI`.
+        norm, fusion: of SDI's product, None and "product" as in the paper; see `SDI`.
         checkpointing: recompute maps in backward instead of storing them; also `set_grad_checkpointing()`.
 
     Shape:
@@ -50,6 +51,7 @@ class UNetV2(nn.Module):
         *,
         drop_path: float = 0.1,
         norm: str | None = None,
+        fusion: str = "product",
         checkpointing: bool = False,
     ):
         super().__init__()
@@ -58,7 +60,12 @@ class UNetV2(nn.Module):
         self.deep_supervision = 2 if deep_supervision is True else int(deep_supervision)
         self.encoder = TimmEncoder(encoder, in_channels, encoder_weights, drop_path=drop_path)
         self.decoder = UNetV2Decoder(
-            self.encoder.out_channels, classes, channels, deep_supervision=self.deep_supervision, norm=norm
+            self.encoder.out_channels,
+            classes,
+            channels,
+            deep_supervision=self.deep_supervision,
+            norm=norm,
+            fusion=fusion,
         )
         self.set_grad_checkpointing(checkpointing)
 
@@ -66,7 +73,8 @@ class UNetV2(nn.Module):
         if self.training and self.deep_supervision:
             return self.forward_heads(x)
         y = self.decoder.forward_features(self.encoder(self._pad(x)))[0]
-        return self._to_image(self.decoder.heads[0](y), x)
+        with precision.float32_stays(y):
+            return self._to_image(self.decoder.heads[0](y), x)
 
     def forward_heads(self, x: Tensor) -> list[Tensor]:
         """The logits (B, K, H, W) of every head, finest first, in either mode.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sdi_plugin import dimension, ops
+from sdi_plugin import dimension, ops, precision
 from sdi_plugin.attention import ChannelAttention, SpatialAttention
 
 _T = TypeVar("_T")
@@ -58,13 +58,16 @@ def _maybe_checkpoint(function: Callable[..., _T], *args: Any, enabled: bool, **
 class SDI(nn.Module):
     """Fuse the feature maps of all levels at one level's resolution.
 
-    y = norm( prod_j conv_j(resize(x_j)) )        Peng et al. 2023, arXiv 2311.17791, eq. 3-5
+    y = norm( fusion( prod_j conv_j(resize(x_j)) ) )        Peng et al. 2023, arXiv 2311.17791, eq. 3-5
 
     Args:
         channels: C, common to all levels.
         levels: L, the number of feature maps.
         dim: number of spatial axes, 2 or 3.
         norm: after the product, None as in the paper; "batch" or "layer" keeps its scale over many levels.
+        fusion: "product", the paper's; or "asinh", 2 asinh(p / 2) of the product p, which it leaves as it is while it
+            is small, and whose logarithm it takes where it is large. A product of L terms has a heavy tail, and in
+            training outgrows float16 from about six levels on; "asinh" stays below 180 for whatever float32 holds.
 
     Shape:
         xs: L tensors (B, C, *S_j), fine to coarse. `level`: index of the target, 0 the finest.
@@ -72,21 +75,31 @@ class SDI(nn.Module):
 
     Convention:
         Each axis on its own: finer -> adaptive average pooling; coarser -> linear, align_corners=True; equal ->
-        unchanged. The product is in float32 also for half-precision maps and under autocast; the norm then sees it in
-        the dtype of its own parameters, which is float32 under autocast.
+        unchanged. The product and its asinh are in float32 also for half-precision maps and under autocast; the norm
+        then sees it in the dtype of its own parameters, which is float32 under autocast. Under autocast in float16,
+        which an unbounded product may exceed, fusion="product" without a norm returns float32.
+        The buffer `bound`, 2, is there with fusion="asinh" alone: by it a state dict says which form it belongs to.
 
     Raises:
-        ValueError: len(xs) != levels; a channel count differs from C; level out of range; channels or levels below 1.
+        ValueError: len(xs) != levels; a channel count differs from C; level out of range; channels or levels below 1;
+            another norm or fusion.
     """
 
-    def __init__(self, channels: int, levels: int, dim: int = 2, *, norm: str | None = None):
+    bound: Tensor
+
+    def __init__(self, channels: int, levels: int, dim: int = 2, *, norm: str | None = None, fusion: str = "product"):
         super().__init__()
         dimension.check("SDI", dim)
+        if fusion not in ops.FUSIONS:
+            raise ValueError(f"SDI: expected fusion {' or '.join(map(repr, ops.FUSIONS))}, got {fusion!r}.")
         if channels < 1 or levels < 1:
             raise ValueError(f"SDI: expected channels and levels >= 1, got {channels=}, {levels=}.")
         self.channels, self.levels, self.dim = channels, levels, dim
         self.convs = nn.ModuleList(dimension.conv(dim)(channels, channels, 3, padding=1) for _ in range(levels))
         self.norm = dimension.norm(norm, channels, dim)
+        self.fusion = fusion
+        if ops.FUSIONS[fusion]:
+            self.register_buffer("bound", torch.tensor(ops.FUSIONS[fusion]))
         self.checkpointing = False
 
     def forward(self, xs: Sequence[Tensor], level: int) -> Tensor:
@@ -101,7 +114,8 @@ class SDI(nn.Module):
 def fuse(modules: Sequence[SDI], xs: Sequence[Tensor], levels: Sequence[int]) -> list[Tensor]:
     """The SDI modules' outputs, each at its level, for maps that have been checked: all in one call of the op."""
     convs = [cast(nn.Conv2d, conv) for module in modules for conv in module.convs]
-    normed = not isinstance(modules[0].norm, nn.Identity)
+    normed, fusion = not isinstance(modules[0].norm, nn.Identity), modules[0].fusion
+    wide = normed or (fusion == "product" and precision.is_float16(xs[0]))
     # Only the product is recomputed: batch norm would update its running statistics twice.
     products = _maybe_checkpoint(
         ops.resize_smooth_multiply_stage,
@@ -110,7 +124,8 @@ def fuse(modules: Sequence[SDI], xs: Sequence[Tensor], levels: Sequence[int]) ->
         [cast(Tensor, conv.bias) for conv in convs],
         levels,
         enabled=modules[0].checkpointing and modules[0].training,
-        out_dtype=torch.promote_types(xs[0].dtype, torch.float32) if normed else None,
+        fusion=fusion,
+        out_dtype=torch.promote_types(xs[0].dtype, torch.float32) if wide else None,
     )
     if not normed:
         return products
@@ -154,7 +169,7 @@ class SDISkip(nn.Module):
         channels: C, common to all levels inside.
         out_channels: of every level after a 1x1 projection; None leaves C. in_channels keeps a decoder's contract.
         dim: number of spatial axes, 2 or 3.
-        norm: after the product, see `SDI`.
+        norm, fusion: of the product, see `SDI`.
         checkpointing: recompute the attention and SDI in backward instead of storing their maps.
 
     Shape:
@@ -174,6 +189,7 @@ class SDISkip(nn.Module):
         dim: int = 2,
         *,
         norm: str | None = None,
+        fusion: str = "product",
         checkpointing: bool = False,
     ):
         super().__init__()
@@ -191,7 +207,7 @@ class SDISkip(nn.Module):
         self.in_channels, self.channels, self.dim = tuple(in_channels), channels, dim
         self.out_channels = (channels,) * levels if out_channels is None else tuple(out_channels)
         self.reductions = nn.ModuleList(AttentiveReduction(c, channels, dim) for c in in_channels)
-        self.sdi = nn.ModuleList(SDI(channels, levels, dim, norm=norm) for _ in in_channels)
+        self.sdi = nn.ModuleList(SDI(channels, levels, dim, norm=norm, fusion=fusion) for _ in in_channels)
         self.projections = nn.ModuleList(
             nn.Identity() if out_channels is None else dimension.conv(dim)(channels, c, 1) for c in self.out_channels
         )
@@ -212,4 +228,5 @@ class SDISkip(nn.Module):
         targets = [level for level, sdi in enumerate(self.sdi) if isinstance(sdi, SDI)]
         for level, h in zip(targets, fuse([cast(SDI, self.sdi[i]) for i in targets], xs, targets), strict=True):
             fused[level] = h
-        return [projection(h) for projection, h in zip(self.projections, fused, strict=True)]
+        with precision.float32_stays(fused[targets[0]] if targets else fused[0]):
+            return [projection(h) for projection, h in zip(self.projections, fused, strict=True)]

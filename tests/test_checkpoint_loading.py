@@ -72,7 +72,8 @@ def test_heads_that_the_model_has_not(whole: dict[str, Tensor]):
         model,
         lambda m: checkpoint.load_state(m, whole),
         "Unexpected: decoder.heads.3.weight, decoder.heads.3.bias, decoder.heads.2.weight, ",
-        "UNetV2(encoder='pvt_v2_b0', in_channels=3, classes=2, channels=16, deep_supervision=4, norm=None)",
+        "UNetV2(encoder='pvt_v2_b0', in_channels=3, classes=2, channels=16, deep_supervision=4, norm=None, "
+        "fusion='product')",
         'or pass heads="drop"',
     )
     dropped = checkpoint.load_state(model, whole, heads="drop")

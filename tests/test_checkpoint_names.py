@@ -101,9 +101,18 @@ def test_two_names_for_one_parameter_are_refused(official_state: dict[str, Tenso
     channels=st.integers(1, 40),
     in_channels=st.integers(1, 5),
     norm=st.sampled_from([None, "batch", "layer"]),
+    fusion=st.sampled_from(["product", "asinh"]),
 )
-def test_core_to_smp_and_back_is_exact(heads: int, classes: int, channels: int, in_channels: int, norm: str | None):
-    arguments = {"classes": classes, "channels": channels, "in_channels": in_channels, "norm": norm}
+def test_core_to_smp_and_back_is_exact(
+    heads: int, classes: int, channels: int, in_channels: int, norm: str | None, fusion: str
+):
+    arguments = {
+        "classes": classes,
+        "channels": channels,
+        "in_channels": in_channels,
+        "norm": norm,
+        "fusion": fusion,
+    }
     core = _shapes(**arguments, deep_supervision=heads)
     there, dropped = checkpoint.convert(core, "smp")
     network = without_weights(
@@ -115,6 +124,7 @@ def test_core_to_smp_and_back_is_exact(heads: int, classes: int, channels: int, 
             classes,
             decoder_channels=channels,
             decoder_norm=norm,
+            decoder_fusion=fusion,
             deep_supervision=heads,
         )
     )
@@ -150,6 +160,7 @@ def test_describe_official(official_state: dict[str, Tensor]):
         "channels": 16,
         "deep_supervision": 4,
         "norm": None,
+        "fusion": "product",
     }
     assert checkpoint.describe(official_state) == expected
 
@@ -171,7 +182,12 @@ def _without(prefix: str) -> dict[str, Tensor]:
             id="ConvNeXt",
         ),
         pytest.param(
-            lambda: _shapes() | {"decoder.heads.0.weight": torch.ones(3)}, r"4 axes, got shape \(3,\)", id="axes"
+            lambda: _shapes() | {"decoder.heads.0.weight": torch.ones(3)}, r"4 axes .*, got shape \(3,\)", id="axes"
+        ),
+        pytest.param(
+            lambda: _shapes() | {"decoder.heads.0.weight": torch.ones(10**9, 0, 1, 1)},
+            r"of 1 or more, got shape \(1000000000, 0, 1, 1\)",
+            id="empty axes",
         ),
     ],
 )
@@ -183,3 +199,17 @@ def test_describe_refuses(state: Any, expected: str):
 def test_convert_refuses_other_namings():
     with pytest.raises(ValueError, match="'core', 'smp', 'mmseg', 'nnunet'"):
         checkpoint.convert(_shapes(), "keras")
+
+
+@pytest.mark.parametrize(
+    ("naming", "one", "other"),
+    [
+        ("smp", "segmentation_head.0.bias", "decoder.heads.0.bias"),
+        ("mmseg", "backbone.model.patch_embed.proj.bias", "encoder.model.patch_embed.proj.bias"),
+        ("nnunet", "decoder.seg_layers.0.bias", "decoder.heads.0.bias"),
+    ],
+)
+def test_two_names_in_other_namings_are_refused(naming: str, one: str, other: str):
+    state, _ = checkpoint.convert(_shapes(), naming)
+    with pytest.raises(CheckpointError, match=f"one name for each parameter, got {one} and {other} for one. Leave"):
+        checkpoint.convert(state | {other: torch.ones(1)})

@@ -72,14 +72,18 @@ def test_norm_sees_the_product_before_half_precision_would_overflow():
     assert product.isfinite().all()
 
 
+@pytest.mark.parametrize("norm", [None, "layer"])
+@pytest.mark.parametrize("fusion", ["product", "asinh"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
-def test_autocast_gives_half_precision_maps_close_to_float32(dtype):
-    skip, features = SDISkip([8, 16], 4), [f.detach() for f in pyramid((9, 7), [8, 16])]
+def test_autocast_gives_maps_close_to_float32_in_half_precision_where_that_holds_them(dtype, fusion, norm):
+    skip = SDISkip([8, 16], 4, fusion=fusion, norm=norm)
+    features = [f.detach() for f in pyramid((9, 7), [8, 16])]
     exact = skip(features)
     with torch.autocast("cpu", dtype):
         outputs = skip(features)
+    unbounded = dtype == torch.float16 and fusion == "product" and norm is None
     for y, expected in zip(outputs, exact, strict=True):
-        assert y.dtype == dtype
+        assert y.dtype == (torch.float32 if unbounded else dtype)
         assert (y - expected).abs().max() < 32 * torch.finfo(dtype).eps * expected.abs().max()
 
 
@@ -171,3 +175,28 @@ def test_batch_norm_after_the_product_needs_more_than_one_value():
     sdi = SDI(4, 1, norm="batch")
     with pytest.raises(ValueError, match="SDI: expected more than one value per channel"):
         sdi([torch.zeros(1, 4, 1, 1)], 0)
+
+
+def test_a_state_dict_says_which_fusion_it_belongs_to():
+    bounded, product = SDI(4, 2, fusion="asinh"), SDI(4, 2)
+    assert set(bounded.state_dict()) == {*product.state_dict(), "bound"}
+    with pytest.raises(RuntimeError, match="Unexpected key.*bound"):
+        product.load_state_dict(bounded.state_dict())
+    with pytest.raises(RuntimeError, match="Missing key.*bound"):
+        bounded.load_state_dict(product.state_dict())
+
+
+@pytest.mark.parametrize("convert", [torch.nn.Module.half, torch.nn.Module.bfloat16, torch.nn.Module.double])
+def test_asinh_works_in_a_network_of_another_dtype(convert):
+    skip, features = SDISkip([4, 8], 4, fusion="asinh"), [f.detach() for f in pyramid((6, 5), [4, 8])]
+    exact, skip = skip(features), convert(skip)
+    dtype = next(skip.parameters()).dtype
+    for y, expected in zip(skip([f.to(dtype) for f in features]), exact, strict=True):
+        assert y.dtype == dtype
+        torch.testing.assert_close(y.double(), expected.double(), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("owner", [lambda fusion: SDI(4, 2, fusion=fusion), lambda fusion: SDISkip([4], fusion=fusion)])
+def test_another_fusion_is_refused(owner):
+    with pytest.raises(ValueError, match="SDI: expected fusion 'product' or 'asinh', got 'max'"):
+        owner("max")

@@ -1,16 +1,17 @@
 """U-Net v2 for MMSegmentation: import this module before mmseg's, or name it in a config's `custom_imports`.
 
-On import it lets mmseg work with mmcv-lite, lets mmengine read its own checkpoints with weights_only=True, and
-registers the classes below with mmseg.
+On import it lets mmseg work with mmcv-lite, lets mmengine read its own checkpoints with weights_only=True, has
+--cfg-options of configs that name it checked, and registers the classes below with mmseg.
 """
 
 from sdi_plugin.adapters.mmsegmentation import environment
 
 environment.prepare()
 
-from sdi_plugin.adapters.mmsegmentation import checkpoints  # noqa: E402
+from sdi_plugin.adapters.mmsegmentation import checkpoints, options  # noqa: E402
 
 checkpoints.trust_mmengine()
+options.watch()
 
 from sdi_plugin.adapters.mmsegmentation.backbone import PVTv2  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.datasets import (  # noqa: E402
@@ -22,12 +23,14 @@ from sdi_plugin.adapters.mmsegmentation.datasets import (  # noqa: E402
 )
 from sdi_plugin.adapters.mmsegmentation.head import UNetV2Head  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.losses import StructureLoss  # noqa: E402
-from sdi_plugin.adapters.mmsegmentation.metric import LesionMetric  # noqa: E402
+from sdi_plugin.adapters.mmsegmentation.metric import LesionMetric, name_rules  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.multiscale import MultiScaleSegDataPreProcessor  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.neck import SDINeck  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.optimizer import LayerDecayConstructor  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.reseed import ReseedHook  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.tta import MeanProbabilityTTA  # noqa: E402
+
+name_rules()
 
 __all__ = [
     "ISICDataset",

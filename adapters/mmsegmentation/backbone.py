@@ -1,11 +1,14 @@
 """PVTv2 as a backbone of MMSegmentation."""
 
+import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import all_gather_object, get_local_rank, is_distributed
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -30,7 +33,8 @@ class PVTv2(BaseModule):
         with_cp: recompute maps in backward instead of storing them.
         pretrained: True for ImageNet weights from timm's hub, or a file as in init_cfg.
         init_cfg: None for a random start, or dict(type="Pretrained", checkpoint=FILE): an official PVTv2 or U-Net v2
-            checkpoint, timm's or safetensors; a URL (http, https) is downloaded once.
+            checkpoint, timm's or safetensors; a URL (http, https) is downloaded once, by
+            one process of each machine, and checked where it ends in #sha256=HEX.
 
     Shape:
         x: (B, in_channels, H, W), 32 pixels or more an axis. Returns a tuple of maps, fine to coarse, stage i with
@@ -94,6 +98,8 @@ class PVTv2(BaseModule):
             checkpoint.load_encoder(self.model, _local_file(self.init_cfg["checkpoint"]), owner=self.name)
         else:
             super().init_weights()
+            if self.init_cfg is None:
+                self._start_patch_embedding()
         self._is_init = True
 
     def train(self, mode: bool = True) -> "PVTv2":
@@ -120,9 +126,26 @@ class PVTv2(BaseModule):
             block = blocks[stage] - 1
         return sum(blocks[:stage]) + block + 1, sum(blocks) + 1
 
+    def _start_patch_embedding(self) -> None:
+        """Give the first convolution torch's own random bias in place of timm's zeros.
+
+        mmseg pads images with zeros after it has normalised them. With a bias of zero such patches are zero after the
+        convolution, the norm after it and the next block's norm, and each of these norms multiplies their gradient by
+        1 / sqrt(eps) = 1000: the norm of the bias' gradient is 2e6 in the first iteration of unetv2_pvt_isic.py, that
+        of all other parameters together 7e3 (1 without padding).
+        """
+        convolution: Any = self.model.patch_embed.proj
+        bound = math.prod((convolution.in_channels, *convolution.kernel_size)) ** -0.5
+        nn.init.uniform_(convolution.bias, -bound, bound)
+
     def _encoder(self, weights: bool | None = None) -> TimmEncoder:
         return TimmEncoder(
-            self.name, self.in_channels, weights, drop_path=self.drop_path_rate, out_indices=self.out_indices
+            self.name,
+            self.in_channels,
+            weights,
+            drop_path=self.drop_path_rate,
+            out_indices=self.out_indices,
+            owner="PVTv2",
         )
 
     def _stage_names(self) -> list[str]:
@@ -141,16 +164,38 @@ class PVTv2(BaseModule):
 
 
 def _local_file(path: str) -> Path:
-    """The file itself, or a copy of a URL's in torch's cache."""
+    """The file itself, or a copy of a URL's in torch's cache; every process gets it, or the same error."""
     if not path.startswith(("http://", "https://")):
-        return Path(path).expanduser()
-    file = Path(torch.hub.get_dir(), "checkpoints", path.rsplit("/", 1)[-1])
-    if not file.is_file():
-        cure = f"Download {path} elsewhere, and pass init_cfg=dict(type='Pretrained', checkpoint=FILE), or None"
-        check_reachable(path, f"PVTv2: could not get {path}", f"{cure} for a random start.")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(path, str(file))
-        except OSError as error:
-            raise RuntimeError(f"PVTv2: could not get {path} ({error}). {cure} for a random start.") from error
+        file = Path(path).expanduser()
+        if not file.exists():
+            raise FileNotFoundError(
+                f"PVTv2: expected init_cfg's checkpoint, found no such file: {file}. Pass a file or a URL, or "
+                "init_cfg=None for a random start."
+            )
+        return file
+    url, _, sha256 = path.partition("#sha256=")
+    sha256 = sha256.lower()
+    file = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
+    failure = _download(url, file, sha256) if not is_distributed() or get_local_rank() == 0 else None
+    # A collective call: the others wait here, and nobody waits for a process that has already failed.
+    if failures := [found for found in all_gather_object(failure) if found]:
+        raise RuntimeError(failures[0])
     return file
+
+
+def _download(url: str, file: Path, sha256: str) -> str | None:
+    """Download unless the file is there, and check it: what went wrong, or None."""
+    cure = f"Download {url} elsewhere, and pass init_cfg=dict(type='Pretrained', checkpoint=FILE), or None"
+    try:
+        if not file.is_file():
+            check_reachable(url, f"PVTv2: could not get {url}", f"{cure} for a random start.")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # Under its own name only when it is whole and right.
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=sha256 or None)
+        if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
+            return f"PVTv2: expected {file} to have the SHA-256 {sha256}, got {found}. Remove it, and try again."
+    except OSError as error:
+        return f"PVTv2: could not get {url} ({error}). {cure} for a random start."
+    except RuntimeError as error:  # not reachable, or another hash
+        return str(error) if str(error).startswith("PVTv2") else f"PVTv2: {url}: {error}. Try again, or check the hash."
+    return None

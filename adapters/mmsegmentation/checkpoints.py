@@ -1,37 +1,28 @@
-"""mmengine's checkpoints under torch's weights_only=True: what they hold beside tensors is named here, one by one."""
+"""mmengine's checkpoints under torch's weights_only=True: what they hold beside tensors is read by stand-ins."""
 
 import os
-import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
+from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from sdi_plugin.checkpoint.reading import refused
-
-_STATISTICS = ("current", "max", "mean", "min")
+from sdi_plugin.checkpoint.admitted import Array, admitted, plain
+from sdi_plugin.checkpoint.reading import contents
 
 
 def trust_mmengine() -> None:
     """Admit what mmengine writes (its log's history, numpy's arrays and numbers), and nothing else, to torch.load.
 
-    torch.load refuses any other class by name before anything of it runs. Files named in load_from, in --resume or for
-    `init_model` are read with weights_only=True whatever the version of torch, and refused with a clear error.
+    torch.load refuses any other class by name before anything of it runs. Files and URLs named in load_from, in
+    --resume or for `init_model` are read with weights_only=True whatever the version of torch, and refused with a clear
+    error.
     """
-    core = cast(Any, np)._core if hasattr(np, "_core") else cast(Any, np).core
-    numpy_functions = [
-        _under(function, f"{module}.multiarray", name)
-        for module in ("numpy.core", "numpy._core")  # before numpy 2, and since
-        for name, function in (("_reconstruct", core.multiarray._reconstruct), ("scalar", core.multiarray.scalar))
-    ]
-    dtypes = [kind for kind in vars(np.dtypes).values() if isinstance(kind, type)]
-    history = [HistoryBuffer, _under(_statistic, "builtins", "getattr")]
-    torch.serialization.add_safe_globals([*history, np.ndarray, np.dtype, *dtypes, *numpy_functions])
+    torch.serialization.add_safe_globals(_ADMITTED)
     CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
+    CheckpointLoader.register_scheme(prefixes=("http://", "https://"), loader=load_from_http, force=True)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
@@ -39,29 +30,40 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        sdi_plugin.checkpoint.CheckpointError: the file holds a class that is not admitted; nothing of it was run.
+        sdi_plugin.checkpoint.CheckpointError: not a checkpoint, truncated or damaged, or the file holds a class that is
+            not admitted; nothing of it was run.
     """
     path = Path(os.path.expanduser(filename))
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: expected a checkpoint, found no such file.")
-    try:
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise refused(path, error) from error
+    return plain(contents(path, map_location, _ADMITTED))
 
 
-def _statistic(owner: Any, name: str) -> Any:
-    """What a HistoryBuffer's pickle needs of getattr: its own four methods. More would open the way to any code."""
-    if owner is HistoryBuffer and name in _STATISTICS:
-        return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(f"GLOBAL builtins.getattr({owner!r}, {name!r}) was not an allowlisted global")
+def load_from_http(filename: str, map_location: Any = None) -> Any:
+    """mmengine's loader for URLs, with weights_only=True: the first process downloads into torch's cache."""
+    file = Path(torch.hub.get_dir(), "checkpoints", filename.rsplit("/", 1)[-1])
+    rank, processes = get_dist_info()
+    if rank == 0 and not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(filename, str(file))
+    if processes > 1:
+        barrier()
+    return load_from_local(str(file), map_location)
 
 
-def _under(function: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
-    """`function` under the name by which pickles ask for it; torch before 2.6 admits a function by no other."""
+class _History(HistoryBuffer):
+    """Becomes a HistoryBuffer once it holds numbers; the statistics are the class's own, whatever the file says."""
 
-    def admitted(*args: Any) -> Any:
-        return function(*args)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        logs, counts = (state[name] for name in ("_log_history", "_count_history"))
+        length = state["max_length"]
+        if not (isinstance(logs, Array) and isinstance(counts, Array) and isinstance(length, int)):
+            raise TypeError("HistoryBuffer: expected arrays of numbers")
+        if logs.array.ndim != 1 or logs.array.shape != counts.array.shape:
+            raise ValueError("HistoryBuffer: expected as many counts as values")
+        self.__class__ = HistoryBuffer  # which no stand-in is: a second state is refused
+        numbers = {"max_length": length, "_log_history": logs.array, "_count_history": counts.array}
+        HistoryBuffer.__setstate__(self, numbers)
 
-    admitted.__module__, admitted.__name__, admitted.__qualname__ = module, name, name
-    return admitted
+
+_ADMITTED = admitted(_History)

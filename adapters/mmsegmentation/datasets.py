@@ -8,10 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from sdi_plugin.checkpoint.names import shorten
+
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 
 _PALETTE = [[0, 0, 0], [0, 192, 64]]
+_CURE = "Prepare the data set: sdi-plugin data prepare NAME --source DOWNLOAD --out {} --layout mmseg"
 
 
 @DATASETS.register_module()
@@ -26,10 +29,11 @@ class LesionDataset(BaseSegDataset):
         kwargs: of mmseg's BaseSegDataset.
 
     Convention:
-        Masks hold 0 and 1 (the pipeline's `MaskToLabels` brings 0 and 255 to that).
+        Masks hold 0, 1 and, for ignored pixels, 255 (the pipeline's `MaskToLabels` brings 0 and 255 to 0 and 1).
 
     Raises:
-        FileNotFoundError: no dataset.json, and no img_suffix given.
+        FileNotFoundError: no such folders; no dataset.json, and no img_suffix given; no such split, with those that are
+            there.
         ValueError: no folder; dataset.json is of another layout.
     """
 
@@ -47,6 +51,11 @@ class LesionDataset(BaseSegDataset):
         roots = [data_root] if isinstance(data_root, str | Path) else list(data_root)
         if not roots:
             raise ValueError(f"{type(self).__name__}: expected data_root, one folder or more, got none.")
+        if missing := [str(root) for root in roots if not Path(root).is_dir()]:
+            raise FileNotFoundError(
+                f"{type(self).__name__}: expected the folders of data_root, found no {', '.join(missing)}. "
+                f"{_CURE.format(missing[0])}; or leave them out of data_root."
+            )
         lazy = {**kwargs, "lazy_init": True}
         self.others = [type(self)(root, ann_file, data_prefix, img_suffix, dataset_name, **lazy) for root in roots[1:]]
         root = Path(roots[0])
@@ -60,6 +69,12 @@ class LesionDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict]:
+        if self.ann_file and not Path(self.ann_file).exists():
+            splits = sorted(path.name for path in Path(self.ann_file).parent.glob("*.txt"))
+            raise FileNotFoundError(
+                f"{type(self).__name__}: expected the split {self.ann_file}, found no such file; in its folder there "
+                f"{'are ' + ', '.join(splits) if splits else 'is no split'}. Pass ann_file with one that exists."
+            )
         own = [{**item, "dataset_name": self.dataset_name} for item in super().load_data_list()]
         return own + [item for other in self.others for item in other.load_data_list()]
 
@@ -87,32 +102,61 @@ class MaskToLabels(BaseTransform):
 
     Stands after LoadAnnotations; where there is no annotation (inference) it does nothing.
 
+    Args:
+        foreground: the value of the foreground in all masks: 255, or 1, where 255 is ignored pixels; None takes a mask
+            with a 1 for the latter, and a mask with a 255 but no 1 for the former.
+
+    Convention:
+        0 and 255 become 0 and 1; 0 and 1, with or without 255 for ignored pixels, stay as they are.
+
     Raises:
-        ValueError: a mask with values over 1 none of which is over 127.
+        ValueError: another `foreground`; a mask with other values; with None, masks of both kinds in one folder, where
+            255 may be foreground or ignored.
     """
+
+    def __init__(self, foreground: int | None = None) -> None:
+        if foreground not in (None, 1, 255):
+            raise ValueError(f"MaskToLabels: expected foreground None, 1 or 255, got {foreground!r}.")
+        self.foreground = foreground
+        self._first: dict[Path, tuple[int, str]] = {}  # by folder: the foreground of a first mask, and its file
 
     def transform(self, results: dict) -> dict:
         mask = results.get("gt_seg_map")
         if mask is None:
             return results
-        peak = int(mask.max())
-        if 1 < peak <= 127:
+        file = str(results.get("seg_map_path"))
+        values = np.unique(mask).tolist()
+        if not set(values) <= ({0, 255} if self.foreground == 255 else {0, 1, 255}):
+            expected = "0 and 255" if self.foreground == 255 else "0 and 255, 0 and 1, or 0, 1 and 255 = ignored"
+            got = shorten([str(value) for value in values])
             raise ValueError(
-                f"MaskToLabels: expected masks of 0 and 1, or 0 and 255, got values up to {peak} in "
-                f"{results.get('seg_map_path')}. Leave this transform out for labels of several classes."
+                f"MaskToLabels: expected masks with the values {expected}, got {got} in {file}. "
+                "`sdi-plugin data prepare ... --layout mmseg` makes masks of two values; leave this transform out for "
+                "labels of several classes."
             )
-        if peak > 1:
-            results["gt_seg_map"] = (mask > 127).astype(np.uint8)
+        if max(values) == 0:
+            return results
+        foreground = self.foreground or self._guessed(1 if 1 in values else 255, file)
+        if foreground == 255:
+            results["gt_seg_map"] = (mask == 255).astype(np.uint8)
         return results
+
+    def _guessed(self, foreground: int, file: str) -> int:
+        first, of = self._first.setdefault(Path(file).parent, (foreground, file))
+        if first != foreground:
+            one, other = (of, file) if first == 1 else (file, of)
+            raise ValueError(
+                f"MaskToLabels: expected masks of one kind in a folder, got {of} and {file}: the foreground is 1 in "
+                f"{one}, while {other} holds 255 and no 1. Say what 255 is: MaskToLabels(foreground=1) takes it for "
+                "ignored pixels, MaskToLabels(foreground=255) for the foreground, and refuses masks with a 1."
+            )
+        return foreground
 
 
 def _described_suffix(owner: str, root: Path) -> str:
     file = root / "dataset.json"
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{owner}: expected {file}, found none. Prepare the data set: "
-            f"sdi-plugin data prepare NAME --source DOWNLOAD --out {root} --layout mmseg; or pass img_suffix."
-        )
+        raise FileNotFoundError(f"{owner}: expected {file}, found none. {_CURE.format(root)}; or pass img_suffix.")
     description = json.loads(file.read_text(encoding="utf-8"))
     if description.get("layout") != "mmseg":
         raise ValueError(

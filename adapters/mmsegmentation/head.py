@@ -1,5 +1,6 @@
 """U-Net v2's decoder as a decode head of MMSegmentation."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, cast
@@ -7,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from sdi_plugin import precision
 from sdi_plugin.adapters.mmsegmentation.losses import StructureLoss
 from sdi_plugin.decoder import UNetV2Decoder
 
@@ -26,7 +28,8 @@ class UNetV2Head(BaseDecodeHead):
         in_channels: of the backbone's maps that it reads, fine to coarse, any number of them.
         channels: C of the decoder.
         num_classes: with the background: 2 for a lesion.
-        in_index: which of the backbone's maps; by default the first len(in_channels).
+        in_index: which of the backbone's maps, fine to coarse, by default the first len(in_channels). For a backbone
+            that gives coarse maps first, such as mmseg's UNet, (4, 3, 2, 1, 0).
         out_channels: num_classes, the default, for a softmax; 1 for a sigmoid of the foreground of two classes.
         threshold: of the probability, where out_channels=1.
         deep_supervision: number of supervised levels, finest first; 0 and 1 supervise the finest alone.
@@ -34,7 +37,7 @@ class UNetV2Head(BaseDecodeHead):
         summed_heads: number of levels, finest first, whose logits are added for prediction; the published polyp scores
             are of 2.
         strides: from each level to the next coarser one; 2 by default. See `sdi_plugin.UNetV2Decoder`.
-        norm: after SDI's product, None as in the paper, "batch" or "layer".
+        norm, fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
         with_cp: recompute maps in backward instead of storing them.
         dropout_ratio: before the classifiers; 0 as in the paper.
         loss_decode: one loss or several, of mmseg or `StructureLoss`; softmax cross-entropy by default, with
@@ -54,10 +57,10 @@ class UNetV2Head(BaseDecodeHead):
         `sdi-plugin convert --to mmseg` gives the weights of the core or smp the names of this head with `PVTv2`.
 
     Raises:
-        AssertionError: in_channels and in_index differ in length or are no sequences (mmseg's own check).
-        ValueError: an argument out of range; with out_channels=1 a sampler, or a loss that is not right for it: right
-            are StructureLoss, CrossEntropyLoss and DiceLoss with use_sigmoid=True, and any loss with the attribute
-            takes_one_channel; other maps than announced.
+        ValueError: an argument out of range; in_channels and in_index are no sequences or differ in length. With
+            out_channels=1 a sampler, a class_weight of other than one value (the foreground's), or a loss that is not
+            right for it: right are StructureLoss, CrossEntropyLoss and DiceLoss with use_sigmoid=True, and any loss
+            with the attribute takes_one_channel. Fewer or other maps than announced, or not from fine to coarse.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class UNetV2Head(BaseDecodeHead):
         summed_heads: int = 1,
         strides: Sequence[int] | None = None,
         norm: str | None = None,
+        fusion: str = "product",
         with_cp: bool = False,
         dropout_ratio: float = 0.0,
         loss_decode: dict | Sequence[dict] | None = None,
@@ -81,6 +85,7 @@ class UNetV2Head(BaseDecodeHead):
         init_cfg: dict | list[dict] | None = None,
         **kwargs: Any,
     ):
+        in_index = _checked_index(in_channels, in_index)
         out_channels = num_classes if out_channels is None else out_channels
         if out_channels == 1 and num_classes != 2:
             raise ValueError(
@@ -98,7 +103,7 @@ class UNetV2Head(BaseDecodeHead):
             out_channels=out_channels,
             threshold=threshold if out_channels == 1 else None,
             dropout_ratio=dropout_ratio,
-            in_index=cast(Any, _indices(in_channels) if in_index is None else in_index),
+            in_index=cast(Any, in_index),
             input_transform="multiple_select",
             loss_decode=loss_decode or {**_CROSS_ENTROPY, "use_sigmoid": out_channels == 1},
             sampler=sampler,
@@ -120,7 +125,9 @@ class UNetV2Head(BaseDecodeHead):
         if len(self.head_weights) != heads:
             raise ValueError(f"UNetV2Head: expected {heads} head_weights ({deep_supervision=}), got {head_weights}.")
         self.summed_heads = summed_heads
-        self.decoder = UNetV2Decoder(in_channels, 0, channels, strides=strides, norm=norm, checkpointing=with_cp)
+        self.decoder = UNetV2Decoder(
+            in_channels, 0, channels, strides=strides, norm=norm, fusion=fusion, checkpointing=with_cp
+        )
         self.auxiliary_convs = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for _ in range(heads - 1))
         self._check_losses(sampler)
 
@@ -129,12 +136,32 @@ class UNetV2Head(BaseDecodeHead):
 
     def forward_heads(self, inputs: Sequence[Tensor], heads: int | None = None) -> list[Tensor]:
         """The logits of the first `heads` supervised levels, or of all, each at its level's size, finest first."""
-        ys = self.decoder(self._transform_inputs(inputs))
+        ys = self.decoder(self._selected(inputs))
         classifiers = (self.conv_seg, *self.auxiliary_convs)[:heads]
-        return [
-            classifier(y if self.dropout is None else self.dropout(y))
-            for classifier, y in zip(classifiers, ys, strict=False)
-        ]
+        with precision.float32_stays(ys[0]):
+            return [
+                classifier(y if self.dropout is None else self.dropout(y))
+                for classifier, y in zip(classifiers, ys, strict=False)
+            ]
+
+    def _selected(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of in_index, fine to coarse."""
+        indices = cast(Sequence[int], self.in_index)
+        if not all(-len(inputs) <= index < len(inputs) for index in indices):
+            raise ValueError(
+                f"UNetV2Head: expected {len(indices)} maps (in_channels={self.in_channels}, "
+                f"in_index={self.in_index}), got {len(inputs)} from the backbone. Pass in_channels of {len(inputs)} "
+                "levels or fewer, and in_index below that, or have the backbone return more (its out_indices)."
+            )
+        maps = cast(list[Tensor], self._transform_inputs(inputs))
+        sizes = [x.shape[2:] for x in maps]
+        if any(c > f for finer, coarser in itertools.pairwise(sizes) for f, c in zip(finer, coarser, strict=True)):
+            got = ", ".join("x".join(map(str, size)) for size in sizes)
+            raise ValueError(
+                f"UNetV2Head: expected maps from fine to coarse, got the sizes {got} "
+                f"(in_channels={self.in_channels}, in_index={self.in_index}). Turn in_index and in_channels round."
+            )
+        return maps
 
     def loss(self, inputs: Sequence[Tensor], batch_data_samples: list, train_cfg: Any) -> dict[str, Tensor]:
         losses = {}
@@ -189,6 +216,12 @@ class UNetV2Head(BaseDecodeHead):
                     f"use_sigmoid=True, got {name} (use_sigmoid={getattr(loss, 'use_sigmoid', None)}), which is wrong "
                     "for one channel. Use one of these, or out_channels=num_classes."
                 )
+            weights = getattr(loss, "class_weight", None)
+            if self.out_channels == 1 and weights is not None and len(weights) != 1:
+                raise ValueError(
+                    "UNetV2Head: expected with out_channels=1 a class_weight of one value, the foreground's where the "
+                    f"background has 1, got {weights}. Use class_weight=[foreground / background]."
+                )
             if isinstance(loss, StructureLoss) and self.out_channels > 2:
                 raise ValueError(
                     f"UNetV2Head: StructureLoss is for one foreground, got {self.out_channels} channels. "
@@ -196,6 +229,17 @@ class UNetV2Head(BaseDecodeHead):
                 )
 
 
-def _indices(channels: Any) -> Any:
-    """The indices of the maps with these channels; what has no length is left to mmseg's own check."""
-    return list(range(len(channels))) if isinstance(channels, Sequence) else -1
+def _checked_index(in_channels: Any, in_index: Any) -> Sequence[int]:
+    if not isinstance(in_channels, Sequence) or not in_channels:
+        raise ValueError(
+            "UNetV2Head: expected one in_channels for each level, fine to coarse, such as [64, 128, 320, 512], got "
+            f"{in_channels!r}."
+        )
+    if in_index is None:
+        return list(range(len(in_channels)))
+    if not isinstance(in_index, Sequence) or len(in_index) != len(in_channels):
+        raise ValueError(
+            f"UNetV2Head: expected one in_channels for each in_index, got {in_channels=} and {in_index=}. "
+            "Leave in_index out for the backbone's first maps."
+        )
+    return in_index

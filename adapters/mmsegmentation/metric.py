@@ -2,11 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.logging import print_log
+from PIL import Image
 from torch import Tensor
 
 from sdi_plugin import metrics
@@ -19,6 +23,17 @@ _RATIOS = {
     "sensitivity": metrics.sensitivity,
     "specificity": metrics.specificity,
 }
+_ERROR = "MAE"
+
+
+def name_rules() -> None:
+    """Tell mmengine's hooks which of the metric's keys are better greater or less: save_best="DSC" needs no rule then.
+
+    They look for these names in a key, whatever its case, prefix and suffix; they ask for a rule where none is in it.
+    """
+    for hook in (CheckpointHook, EarlyStoppingHook):  # lists of the class, private in mmengine 0.10
+        for known, names in ((hook._default_greater_keys, list(_RATIOS)), (hook._default_less_keys, [_ERROR])):
+            known.extend(name for name in names if name not in known)
 
 
 @METRICS.register_module()
@@ -31,13 +46,17 @@ class LesionMetric(BaseMetric):
     Args:
         foreground: the class.
         ignore_index: pixels of this label count nowhere.
+        output_dir: None, or a folder for the predictions, as `mim test --out` names it: of each image a PNG with the
+            indices of the classes, under the image's name, in a folder of the sample's `dataset_name` where it has one.
+        format_only: write these and compute nothing, for images without ground truth.
+        keep_results: as for mmseg's IoUMetric, to which `mim test --out` passes it; they are kept in any case.
         kwargs: of mmengine's BaseMetric.
 
     Returns:
         DSC, IoU, sensitivity, specificity and pooled_DSC, pooled_IoU, pooled_sensitivity, pooled_specificity in
         percent, as all of mmseg's, and MAE (of probabilities) in [0, 1]. For several data sets (the sample's
-        `dataset_name`) also those of each, after its name: "kvasir/DSC". In a CheckpointHook: save_best="DSC",
-        rule="greater".
+        `dataset_name`) also those of each, after its name: "kvasir/DSC". A CheckpointHook with save_best="DSC",
+        or another of these, knows its rule.
 
     Convention:
         Evaluated at the size of the ground truth. The conventions for empty masks are those of
@@ -45,15 +64,33 @@ class LesionMetric(BaseMetric):
         mean.
 
     Raises:
-        ValueError: foreground is no class of the prediction.
+        ValueError: foreground is no class of the prediction; format_only without output_dir; two images whose
+            predictions would have one file, or one without a path.
     """
 
-    def __init__(self, foreground: int = 1, ignore_index: int | None = 255, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        foreground: int = 1,
+        ignore_index: int | None = 255,
+        output_dir: str | None = None,
+        format_only: bool = False,
+        keep_results: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        if format_only and not output_dir:
+            raise ValueError("LesionMetric: expected an output_dir with format_only=True, got none.")
         self.foreground, self.ignore_index = foreground, ignore_index
+        self.output_dir, self.format_only = output_dir, format_only
+        self._images: dict[Path, str] = {}  # by the file of their prediction
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
+            if self.output_dir:
+                self._write(sample, Path(self.output_dir))
+            if self.format_only:
+                self.results.append(())
+                continue
             label = sample["gt_sem_seg"]["data"].squeeze()
             probability = self._probability(sample["seg_logits"]["data"])
             prediction = sample["pred_sem_seg"]["data"].squeeze() == self.foreground
@@ -66,6 +103,9 @@ class LesionMetric(BaseMetric):
             self.results.append((name, *(int(count) for count in counts), float(error)))
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
+        if self.format_only:
+            print_log(f"LesionMetric: {len(results)} predictions in {self.output_dir}", "current")
+            return {}
         computed = _summary(results)
         names = sorted({name for name, *_ in results})
         if len(names) > 1:
@@ -74,6 +114,23 @@ class LesionMetric(BaseMetric):
                 computed |= {f"{name}/{key}": value for key, value in part.items()}
         print_log("LesionMetric: " + ", ".join(f"{key} {value:.4g}" for key, value in computed.items()), "current")
         return computed
+
+    def _write(self, sample: dict, folder: Path) -> None:
+        if "img_path" not in sample:
+            raise ValueError(
+                "LesionMetric: expected the img_path of each sample for output_dir, got none. "
+                "Name it in the meta_keys of PackSegInputs."
+            )
+        image = sample["img_path"]
+        file = folder / sample.get("dataset_name", "") / f"{Path(image).stem}.png"
+        if self._images.setdefault(file, image) != image:
+            raise ValueError(
+                f"LesionMetric: expected one image for each file, got {image} and {self._images[file]} for {file}. "
+                "Give their data sets a dataset_name each, and name it in the meta_keys of PackSegInputs."
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        prediction = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy()
+        Image.fromarray(prediction.astype(np.uint8)).save(file)
 
     def _probability(self, logits: Tensor) -> Tensor:
         if logits.shape[0] == 1:
@@ -94,5 +151,5 @@ def _summary(results: list[tuple]) -> dict[str, float]:
         values = [value for value in ratio(confusion).tolist() if math.isfinite(value)]
         summary[name] = 100 * math.fsum(values) / len(values) if values else math.nan
     summary |= {f"pooled_{name}": 100 * float(ratio(confusion.pooled())) for name, ratio in _RATIOS.items()}
-    summary["MAE"] = math.fsum(errors) / len(errors)
+    summary[_ERROR] = math.fsum(errors) / len(errors)
     return summary

@@ -19,7 +19,7 @@ class SDINeck(BaseModule):
         channels: C inside SDI.
         out_channels: of the levels given to the head: one int for all, one a level, or None for in_channels, which
             leaves the head as it was without the neck.
-        norm: after SDI's product, None, "batch" or "layer"; see `sdi_plugin.SDI`.
+        norm, fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
         with_cp: recompute maps in backward instead of storing them.
         init_cfg: of mmengine.
 
@@ -37,6 +37,7 @@ class SDINeck(BaseModule):
         channels: int = 32,
         out_channels: int | Sequence[int] | None = None,
         norm: str | None = None,
+        fusion: str = "product",
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ):
@@ -45,7 +46,7 @@ class SDINeck(BaseModule):
             out_channels = in_channels
         elif isinstance(out_channels, int):
             out_channels = [out_channels] * len(in_channels)
-        self.skip = SDISkip(in_channels, channels, out_channels, norm=norm, checkpointing=with_cp)
+        self.skip = SDISkip(in_channels, channels, out_channels, norm=norm, fusion=fusion, checkpointing=with_cp)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(self.skip(inputs))

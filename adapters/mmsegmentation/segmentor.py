@@ -11,7 +11,13 @@ from mmseg.registry import MODELS
 
 
 def config(
-    encoder: str, in_channels: int, classes: int, channels: int, deep_supervision: int, norm: str | None
+    encoder: str,
+    in_channels: int,
+    classes: int,
+    channels: int,
+    deep_supervision: int,
+    norm: str | None,
+    fusion: str = "product",
 ) -> dict[str, Any]:
     """The `model` of a config for the network that `sdi_plugin.checkpoint.describe` describes."""
     features = without_weights(lambda: TimmEncoder(encoder)).out_channels
@@ -28,6 +34,7 @@ def config(
             "head_weights": None,
             "summed_heads": 1,  # the core and smp predict by the finest level alone
             "norm": norm,
+            "fusion": fusion,
         },
         "test_cfg": {"mode": "whole"},
     }

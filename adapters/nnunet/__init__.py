@@ -1,4 +1,4 @@
-"""U-Net v2 for nnU-Net v2: trainers, networks and a planner. The trainers are found without an import."""
+"""U-Net v2 for nnU-Net v2: trainers, networks and planners. The trainers are found without an import."""
 
 from importlib import metadata
 
@@ -21,7 +21,12 @@ if not _version.startswith(("2.6", "2.7", "2.8")):
     )
 
 from sdi_plugin.adapters.nnunet.network import PlainConvUNetV2, ResidualEncoderUNetV2  # noqa: E402
-from sdi_plugin.adapters.nnunet.planner import nnUNetPlannerUNetV2  # noqa: E402
+from sdi_plugin.adapters.nnunet.planner import (  # noqa: E402
+    nnUNetPlannerUNetV2,
+    nnUNetPlannerUNetV2ResEncL,
+    nnUNetPlannerUNetV2ResEncM,
+    nnUNetPlannerUNetV2ResEncXL,
+)
 from sdi_plugin.adapters.nnunet.pvt import PVTUNetV2  # noqa: E402
 from sdi_plugin.adapters.nnunet.trainer import nnUNetTrainerUNetV2  # noqa: E402
 from sdi_plugin.adapters.nnunet.trainer_pvt import (  # noqa: E402
@@ -34,6 +39,9 @@ __all__ = [
     "PlainConvUNetV2",
     "ResidualEncoderUNetV2",
     "nnUNetPlannerUNetV2",
+    "nnUNetPlannerUNetV2ResEncL",
+    "nnUNetPlannerUNetV2ResEncM",
+    "nnUNetPlannerUNetV2ResEncXL",
     "nnUNetTrainerUNetV2",
     "nnUNetTrainerUNetV2PVT",
     "nnUNetTrainerUNetV2PVT_noPretrain",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from sdi_plugin import dimension
+from sdi_plugin import dimension, precision
 from sdi_plugin.decoder import UNetV2Decoder
 
 
@@ -14,7 +14,7 @@ class NNUNetDecoder(UNetV2Decoder):
     nnU-Net switches `deep_supervision` on and off, and `-pretrained_weights` leaves out what is named seg_layers.
 
     Args:
-        in_channels, channels, dim, strides, norm, checkpointing: see `UNetV2Decoder`.
+        in_channels, channels, dim, strides, norm, fusion, checkpointing: see `UNetV2Decoder`.
         classes: K, of the heads.
         heads: number of supervised levels, finest first.
         deep_supervision: the switch at the start.
@@ -35,14 +35,25 @@ class NNUNetDecoder(UNetV2Decoder):
         strides: Sequence[int | Sequence[int]] | None = None,
         deep_supervision: bool = True,
         norm: str | None = None,
+        fusion: str = "product",
         checkpointing: bool = False,
     ):
-        super().__init__(in_channels, 0, channels, dim=dim, strides=strides, norm=norm, checkpointing=checkpointing)
+        super().__init__(
+            in_channels,
+            0,
+            channels,
+            dim=dim,
+            strides=strides,
+            norm=norm,
+            fusion=fusion,
+            checkpointing=checkpointing,
+        )
         self.seg_layers = nn.ModuleList(dimension.conv(dim)(channels, classes, 1) for _ in range(heads))
         self.deep_supervision = deep_supervision
 
     def forward(self, features: Sequence[Tensor]) -> Tensor | list[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         ys = self.forward_features(features)
-        if not self.deep_supervision:
-            return self.seg_layers[0](ys[0])
-        return [head(y) for head, y in zip(self.seg_layers, ys, strict=False)]
+        with precision.float32_stays(ys[0]):
+            if not self.deep_supervision:
+                return self.seg_layers[0](ys[0])
+            return [head(y) for head, y in zip(self.seg_layers, ys, strict=False)]

@@ -26,6 +26,9 @@ class PlanUNetV2(nn.Module):
         n_conv_per_stage_decoder: taken from plans and not used: U-Net v2's decoder has no such blocks.
         deep_supervision: whether all heads answer, or the finest alone; `decoder.deep_supervision` switches it.
         channels: C of SDI and decoder.
+        norm, fusion: of SDI's product, see `sdi_plugin.SDI`. nnU-Net's rate and momentum drive the paper's product past
+            float16 from six stages on: the trainers and planners of this package write "layer" and "asinh" into
+            their plans.
         checkpointing: recompute attention and SDI in backward instead of storing their maps.
         encoder: what else the plan says of the encoder: conv_op, kernel_sizes, strides, norm_op and so on.
 
@@ -51,6 +54,8 @@ class PlanUNetV2(nn.Module):
         n_conv_per_stage_decoder: int | Sequence[int] | None = None,
         deep_supervision: bool = False,
         channels: int = 32,
+        norm: str | None = None,
+        fusion: str = "product",
         checkpointing: bool = False,
         **encoder: Any,
     ):
@@ -66,6 +71,8 @@ class PlanUNetV2(nn.Module):
             dim=convert_conv_op_to_dim(self.encoder.conv_op),
             strides=self.encoder.strides[1:],
             deep_supervision=deep_supervision,
+            norm=norm,
+            fusion=fusion,
             checkpointing=checkpointing,
         )
         if self.encoder.norm_op is not None:
@@ -86,7 +93,8 @@ class PlanUNetV2(nn.Module):
         Convention:
             As nnU-Net counts: every convolution's output once, which stands for the two maps that autograd keeps of it
             (before and after its norm). Of the attention's two products at a level, which autograd keeps too, one is
-            counted. SDI's convolutions are one map: their outputs are never stored.
+            counted; none with checkpointing. SDI's convolutions are one map: the fused op never stores their outputs,
+            and the estimate holds where it serves (`python -m benchmarks.nnunet --peak` has the figures).
         """
         dim = convert_conv_op_to_dim(self.encoder.conv_op)
         if len(input_size) != dim:
@@ -98,10 +106,11 @@ class PlanUNetV2(nn.Module):
         size, levels = list(input_size), len(self.encoder.strides)
         for level, stride in enumerate(self.encoder.strides):
             size = [axis // step for axis, step in zip(size, stride, strict=True)]
-            attention = self.encoder.output_channels[level] + 1
+            recomputed = cast(Any, self.decoder.skip.reductions[level]).checkpointing
+            attention = 0 if recomputed else self.encoder.output_channels[level] + 1
             reduced_and_fused = 2 * self.channels
             upsampled = self.channels if level < levels - 1 else 0
-            head = self.decoder.seg_layers[0].out_channels if self._has_head(level) else 0
+            head = cast(int, self.decoder.seg_layers[0].out_channels) if self._has_head(level) else 0
             total += np.prod([attention + reduced_and_fused + upsampled + head, *size], dtype=np.int64)
         return total
 

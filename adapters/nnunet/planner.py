@@ -1,39 +1,84 @@
 """Plans whose patch and batch sizes are those that U-Net v2 has room for."""
 
+from typing import Any
+
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
+    ResEncUNetPlanner,
+    nnUNetPlannerResEncL,
+    nnUNetPlannerResEncM,
+    nnUNetPlannerResEncXL,
+)
 
-from sdi_plugin.adapters.nnunet.network import PlainConvUNetV2
+from sdi_plugin.adapters.nnunet.network import PlainConvUNetV2, PlanUNetV2, ResidualEncoderUNetV2
+from sdi_plugin.adapters.nnunet.plans import with_unetv2
 
 
-class nnUNetPlannerUNetV2(ExperimentPlanner):  # noqa: N801
-    """nnU-Net's default planner for U-Net v2; train with -p nnUNetUNetV2Plans.
+class _UNetV2Planner(ExperimentPlanner):
+    """What the planners share: one of nnU-Net's, for another network, under another name.
 
     nnU-Net looks for planners in its own package only: `sdi-plugin nnunet run nnUNetv2_plan_experiment -d DATASET -pl
-    nnUNetPlannerUNetV2` makes it known. The reference memory is that of nnU-Net's default planner, in the same measure
-    (see `PlainConvUNetV2.compute_conv_feature_map_size`). The plans name the network's class, so that nnU-Net's own
-    nnUNetTrainer trains them too.
+    PLANNER` makes them known. Reference memory and targets are nnU-Net's, in the same measure (see
+    `PlanUNetV2.compute_conv_feature_map_size`); 2d and 3d_fullres share the data that nnUNetPlans have preprocessed.
+    The plans name the network's class, so that nnU-Net's own nnUNetTrainer trains them too.
+
+    Attributes:
+        network: of the class, what the plans are made for.
+        default_plans_name: of the class, what the plans are called unless told otherwise.
     """
+
+    network: type[PlanUNetV2]
+    default_plans_name: str
 
     def __init__(
         self,
         dataset_name_or_id: str | int,
-        gpu_memory_target_in_gb: float = 8,
+        gpu_memory_target_in_gb: float | None = None,
         preprocessor_name: str = "DefaultPreprocessor",
-        plans_name: str = "nnUNetUNetV2Plans",
+        plans_name: str | None = None,
         overwrite_target_spacing: list[float] | tuple[float, ...] | None = None,
         suppress_transpose: bool = False,
     ):
+        target = {} if gpu_memory_target_in_gb is None else {"gpu_memory_target_in_gb": gpu_memory_target_in_gb}
         super().__init__(
             dataset_name_or_id,
-            gpu_memory_target_in_gb,
-            preprocessor_name,
-            plans_name,
-            overwrite_target_spacing,  # pyright: ignore[reportArgumentType]  (None is nnU-Net's own default)
-            suppress_transpose,
+            preprocessor_name=preprocessor_name,
+            plans_name=plans_name or self.default_plans_name,
+            overwrite_target_spacing=overwrite_target_spacing,  # pyright: ignore[reportArgumentType]  (nnU-Net's own default is None)
+            suppress_transpose=suppress_transpose,
+            **target,
         )
-        self.UNet_class: type = PlainConvUNetV2
+        self.UNet_class: type = self.network
 
-    def generate_data_identifier(self, configuration_name: str) -> str:
-        """2d and 3d_fullres share the data that nnUNetPlans have preprocessed; see nnU-Net's ResEncUNetPlanner."""
-        shared = configuration_name in ("2d", "3d_fullres")
-        return f"{'nnUNetPlans' if shared else self.plans_identifier}_{configuration_name}"
+    def save_plans(self, plans: dict[str, Any]) -> None:
+        super().save_plans(with_unetv2(plans))
+
+    generate_data_identifier = ResEncUNetPlanner.generate_data_identifier
+
+
+class nnUNetPlannerUNetV2(_UNetV2Planner):  # noqa: N801
+    """nnU-Net's default planner for U-Net v2; train with -p nnUNetUNetV2Plans."""
+
+    network = PlainConvUNetV2
+    default_plans_name = "nnUNetUNetV2Plans"
+
+
+class nnUNetPlannerUNetV2ResEncM(_UNetV2Planner, nnUNetPlannerResEncM):  # noqa: N801
+    """nnU-Net's ResEnc M, for GPUs of 9 to 11 GB, for U-Net v2; train with -p nnUNetUNetV2ResEncUNetMPlans."""
+
+    network = ResidualEncoderUNetV2
+    default_plans_name = "nnUNetUNetV2ResEncUNetMPlans"
+
+
+class nnUNetPlannerUNetV2ResEncL(_UNetV2Planner, nnUNetPlannerResEncL):  # noqa: N801
+    """nnU-Net's ResEnc L, for GPUs of 24 GB, for U-Net v2; train with -p nnUNetUNetV2ResEncUNetLPlans."""
+
+    network = ResidualEncoderUNetV2
+    default_plans_name = "nnUNetUNetV2ResEncUNetLPlans"
+
+
+class nnUNetPlannerUNetV2ResEncXL(_UNetV2Planner, nnUNetPlannerResEncXL):  # noqa: N801
+    """nnU-Net's ResEnc XL, for GPUs of 40 GB, for U-Net v2; train with -p nnUNetUNetV2ResEncUNetXLPlans."""
+
+    network = ResidualEncoderUNetV2
+    default_plans_name = "nnUNetUNetV2ResEncUNetXLPlans"

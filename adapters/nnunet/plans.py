@@ -6,6 +6,12 @@ from typing import Any
 from sdi_plugin.adapters.nnunet.network import PlainConvUNetV2, ResidualEncoderUNetV2
 from sdi_plugin.adapters.nnunet.pvt import PVTUNetV2
 
+# At the top of plans.json, which nnU-Net's export of a model carries along.
+REQUIRES = {
+    "requires": "sdi-plugin, whose network (U-Net v2) and trainer these plans and models name: "
+    "pip install 'sdi-plugin[nnunet]'"
+}
+
 
 def class_path(network: type) -> str:
     return f"{network.__module__}.{network.__name__}"
@@ -17,6 +23,10 @@ _COUNTERPART = {
     "PlainConvUNetV2": class_path(PlainConvUNetV2),
     "ResidualEncoderUNetV2": class_path(ResidualEncoderUNetV2),
 }
+
+
+# What keeps SDI's product within float16 over a whole training.
+BOUNDED = {"fusion": "asinh", "norm": "layer"}
 
 
 def counterpart(network_class_name: str) -> str:
@@ -39,18 +49,24 @@ def _short(network_class_name: str) -> str:
 
 
 def with_unetv2(plans: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the plans in which every configuration names the counterpart of its network, where there is one."""
-    plans = copy.deepcopy(plans)
+    """A copy of the plans in which every configuration names the counterpart of its network, where there is one.
+
+    Where they say nothing of SDI's product, its fusion is "asinh" and a layer norm follows: over a training by
+    nnU-Net's recipe the paper's own product outgrows float16 (docs/nnunet.md).
+    """
+    plans = REQUIRES | copy.deepcopy(plans)
     for configuration in plans["configurations"].values():
         architecture = configuration.get("architecture")
         if architecture and _short(architecture["network_class_name"]) in _COUNTERPART:
             architecture["network_class_name"] = counterpart(architecture["network_class_name"])
+            if not {"fusion", "norm"} & set(architecture["arch_kwargs"]):
+                architecture["arch_kwargs"].update(BOUNDED)
     return plans
 
 
 def with_pvt(plans: dict[str, Any], encoder: str) -> dict[str, Any]:
     """A copy of the plans in which every 2-D configuration that has an architecture names PVTUNetV2."""
-    plans = copy.deepcopy(plans)
+    plans = REQUIRES | copy.deepcopy(plans)
     for configuration in plans["configurations"].values():
         architecture = configuration.get("architecture")
         if architecture and str(architecture["arch_kwargs"].get("conv_op")).endswith("Conv2d"):

@@ -26,7 +26,7 @@ class PVTUNetV2(nn.Module):
         channels: C of the decoder.
         heads: 1 to 4, the number of supervised levels.
         deep_supervision: whether all heads answer, or the finest alone; `decoder.deep_supervision` switches it.
-        norm: after SDI's product, None as in the paper; see `sdi_plugin.SDI`.
+        norm, fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
 
     Shape:
         x: (B, input_channels, H, W), any size. Returns logits (B, K, H, W), or with deep supervision a list of `heads`
@@ -46,11 +46,18 @@ class PVTUNetV2(nn.Module):
         heads: int = len(SCALES),
         deep_supervision: bool = True,
         norm: str | None = None,
+        fusion: str = "product",
     ):
         super().__init__()
         self.encoder = TimmEncoder(encoder, input_channels)
         self.decoder = NNUNetDecoder(
-            self.encoder.out_channels, num_classes, channels, heads=heads, deep_supervision=deep_supervision, norm=norm
+            self.encoder.out_channels,
+            num_classes,
+            channels,
+            heads=heads,
+            deep_supervision=deep_supervision,
+            norm=norm,
+            fusion=fusion,
         )
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:

@@ -14,11 +14,11 @@ from sdi_plugin.adapters.nnunet.plans import with_pvt
 from sdi_plugin.adapters.nnunet.pvt import SCALES, PVTUNetV2
 from sdi_plugin.adapters.nnunet.signature import network_builder
 from sdi_plugin.adapters.nnunet.trainer import nnUNetTrainerUNetV2
-from sdi_plugin.encoder import TimmEncoder
+from sdi_plugin.encoder import HubError, TimmEncoder
 
 WEIGHTS_VARIABLE = "SDI_PLUGIN_PVT_WEIGHTS"
-_OFFLINE = (
-    "{error} Name a file (official pvt_v2_b2.pth, timm's or safetensors) in the environment variable "
+_CURE = (
+    "Name a file (official pvt_v2_b2.pth, timm's or safetensors) in the environment variable "
     f"{WEIGHTS_VARIABLE}, or train from a random start with -tr nnUNetTrainerUNetV2PVT_noPretrain."
 )
 
@@ -93,8 +93,10 @@ class nnUNetTrainerUNetV2PVT(nnUNetTrainerUNetV2):  # noqa: N801
             else:
                 hub = TimmEncoder(encoder.name, encoder.in_channels, weights=True)
                 encoder.load_state_dict(hub.state_dict())
-        except (FileNotFoundError, RuntimeError, checkpoint.CheckpointError) as error:
-            raise type(error)(_OFFLINE.format(error=error)) from error
+        except HubError as error:
+            raise RuntimeError(f"{error.failure}. {_CURE}") from error
+        except (FileNotFoundError, checkpoint.CheckpointError) as error:
+            raise type(error)(f"{error} {_CURE}") from error
         self.print_to_log_file(
             f"U-Net v2: the encoder starts from {file or 'the ImageNet weights of the hub of timm'}."
         )

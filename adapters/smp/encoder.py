@@ -8,6 +8,7 @@ from segmentation_models_pytorch.encoders import encoders, get_encoder
 from torch import nn
 
 from sdi_plugin import checkpoint
+from sdi_plugin.adapters.smp.arguments import arguments_of_network
 
 
 def level_indices(channels: Sequence[int]) -> list[int]:
@@ -42,6 +43,7 @@ def build(name: str, in_channels: int, depth: int, weights: bool | str | Path | 
             f"UNetV2: got unexpected arguments {sorted(arguments)}. Only tu- encoders take arguments of their own "
             f"(timm's, such as img_size), {name!r} does not."
         )
+    arguments_of_network(name, arguments)
     known, file = _resolve(name, weights)
     try:
         encoder = get_encoder(name, in_channels=in_channels, depth=depth, weights=known, **arguments)
@@ -55,6 +57,21 @@ def build(name: str, in_channels: int, depth: int, weights: bool | str | Path | 
     if file is not None:
         checkpoint.load_encoder(encoder.model, file, owner=name)
     return encoder
+
+
+def build_for_size(
+    name: str, in_channels: int, depth: int, arguments: dict[str, Any], image_size: tuple[int, int]
+) -> Any:
+    """smp's encoder of that name, a random start, for images (H, W) of one size.
+
+    Raises:
+        TypeError: not an encoder that is built for a size.
+    """
+    if not name.startswith("tu-"):
+        raise TypeError(f"UNetV2: {name!r} is not built for an image size.")
+    return get_encoder(
+        name, in_channels=in_channels, depth=depth, weights=None, **{**arguments, "img_size": image_size}
+    )
 
 
 def _resolve(name: str, weights: bool | str | Path | None) -> tuple[bool | str | None, Path | None]:

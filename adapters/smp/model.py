@@ -1,5 +1,7 @@
 """U-Net v2 as an architecture of segmentation_models_pytorch."""
 
+import functools
+import inspect
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,10 @@ from segmentation_models_pytorch.base import initialization as init
 from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
 from torch import Tensor, nn
 
+from sdi_plugin import precision
 from sdi_plugin.adapters.smp import encoder as encoders
+from sdi_plugin.adapters.smp import probe
+from sdi_plugin.adapters.smp.arguments import check_values
 from sdi_plugin.decoder import UNetV2Decoder, resize_linear
 from sdi_plugin.encoder import pad_to
 
@@ -36,13 +41,14 @@ class UNetV2(SegmentationModel):
             encoders also True: timm's weights of that name and tag); any other string is a file with an official
             PVTv2 checkpoint, timm's or safetensors, for tu- encoders.
         decoder_channels: C of the decoder.
-        decoder_norm: after SDI's product, None as in the paper, "batch" or "layer"; see `sdi_plugin.SDI`.
+        decoder_norm, decoder_fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
         in_channels: of the image.
         classes: K, the channels of the masks.
         activation: of the masks, as for every model of smp; None gives logits.
         aux_params: of a classification head on the coarsest features, as for every model of smp.
         deep_supervision: number of supervised levels; True is the 2 of the official training, False none.
-        kwargs: for a tu- encoder: img_size for Swin, drop_path_rate (officially 0.1; timm's default is 0) and the like.
+        kwargs: for a tu- encoder: img_size for Swin, drop_path_rate (officially 0.1; timm's default is 0) and the like;
+            none by which timm chooses, reads or downloads weights, such as checkpoint_path.
 
     Shape:
         x: (B, in_channels, H, W), any H and W from 1 pixel. Returns masks (B, K, H, W); in training mode with deep
@@ -51,14 +57,14 @@ class UNetV2(SegmentationModel):
     Convention:
         Logits are resized bilinearly, align_corners=False, then activated. Images below 32 pixels are padded with
         zeros at the bottom and right, and the logits cropped. With equal weights `sdi_plugin.UNetV2` gives the same
-        logits. Under DistributedDataParallel, smp's own encoders (not tu-) keep unused stages at encoder_depth below 5:
-        pass find_unused_parameters=True there. Convolutions keep torch's own initialisation: smp's makes the product
-        of levels explode.
+        logits. Parameters of the encoder that no level depends on (`unused`: the stages below encoder_depth, the last
+        convolution of smp's EfficientNets) are frozen, requires_grad=False, so that DistributedDataParallel needs no
+        find_unused_parameters. Convolutions keep torch's own initialisation: smp's makes the product of levels explode.
         from_pretrained is strict unless told otherwise, and asks neither the hub nor a file for encoder_weights.
 
     Raises:
-        ValueError: an argument out of range; an image of other channels, axes or (Swin) size; in training mode, batch
-            1 with a single pixel at the coarsest level (batch norm).
+        ValueError: an argument out of range, or one by which timm reads files; an image of other channels, axes or
+            (Swin) size; in training mode, batch 1 with a single pixel at the coarsest level (batch norm).
         TypeError: kwargs for an encoder that takes none.
         FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: encoder_weights is missing or does not match.
         RuntimeError: the hub cannot be reached.
@@ -75,6 +81,7 @@ class UNetV2(SegmentationModel):
         encoder_weights: bool | str | Path | None = "imagenet",
         decoder_channels: int = 32,
         decoder_norm: str | None = None,
+        decoder_fusion: str = "product",
         in_channels: int = 3,
         classes: int = 1,
         activation: str | Callable[..., nn.Module] | None = None,
@@ -98,6 +105,8 @@ class UNetV2(SegmentationModel):
         self.encoder = encoders.build(encoder_name, in_channels, encoder_depth, encoder_weights, kwargs)
         channels = self.encoder.out_channels
         self.levels = encoders.level_indices(channels)
+        self.unused = tuple(probe.unused_parameters(self.encoder, in_channels, self.levels, kwargs.get("img_size")))
+        self._freeze_unused()
         reductions = [encoders.reduction(self.encoder, index) for index in self.levels]
         heads = 2 if deep_supervision is True else int(deep_supervision)
         if not 0 <= heads <= len(self.levels):
@@ -111,12 +120,14 @@ class UNetV2(SegmentationModel):
             decoder_channels,
             strides=[coarse // fine for fine, coarse in itertools.pairwise(reductions)],
             norm=decoder_norm,
+            fusion=decoder_fusion,
         )
         self.segmentation_head = SegmentationHead(decoder_channels, classes, kernel_size=1, activation=activation)
         self.auxiliary_heads = nn.ModuleList(nn.Conv2d(decoder_channels, classes, 1) for _ in range(heads - 1))
         self.classification_head = None if aux_params is None else ClassificationHead(channels[-1], **aux_params)
 
         self.in_channels = in_channels
+        self._encoder_for = functools.partial(encoders.build_for_size, encoder_name, in_channels, encoder_depth, kwargs)
         self.deep_supervision = heads
         self.image_size = encoders.fixed_image_size(self.encoder)
         self.name = f"unetv2-{encoder_name}"
@@ -126,6 +137,16 @@ class UNetV2(SegmentationModel):
         # Not the decoder: with smp's He initialisation the product over levels explodes.
         if self.classification_head is not None:
             init.initialize_head(self.classification_head)
+
+    def unfreeze_encoder(self) -> None:
+        """As for every model of smp, but for the parameters that the features do not use: these stay frozen."""
+        super().unfreeze_encoder()
+        self._freeze_unused()
+
+    def _freeze_unused(self) -> None:
+        # Not removed: state dicts, and the encoder's ImageNet weights, hold them.
+        for name in self.unused:
+            self.encoder.get_parameter(name).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Any:
         self.check_input_shape(x)
@@ -147,11 +168,11 @@ class UNetV2(SegmentationModel):
                 f"UNetV2: expected images (B, {self.in_channels}, H, W), got {tuple(x.shape)}. "
                 "Pass in_channels= when building the network for other images."
             )
-        size, stride = tuple(x.shape[2:]), self.encoder.output_stride
+        size, stride = (x.shape[2], x.shape[3]), self.encoder.output_stride
         if self.image_size is not None and size != self.image_size:
             raise ValueError(
                 f"UNetV2: expected images of {self.image_size} pixels, which this encoder was built for, got "
-                f"{size}. Pass img_size=... of your images, or strict_img_size=False, when building the network."
+                f"{size}. {self._size_cure(size) or 'Pass img_size=... when building the network.'}"
             )
         if self.training and x.shape[0] == 1 and all(max(s, _MIN_SIZE) <= stride for s in size):
             raise ValueError(_BATCH_NORM.format(stride=stride, size=size))
@@ -162,21 +183,25 @@ class UNetV2(SegmentationModel):
         except torch.cuda.OutOfMemoryError:
             raise
         except (AssertionError, RuntimeError, ValueError) as error:
-            size, stride = tuple(x.shape[2:]), self.encoder.output_stride
+            size, stride = (x.shape[2], x.shape[3]), self.encoder.output_stride
             if "more than 1 value per channel" in str(error):
                 raise ValueError(_BATCH_NORM.format(stride=stride, size=size)) from error
             same_dtype = x.dtype == next(self.encoder.parameters()).dtype  # else it is no matter of the size
-            if same_dtype and any(
-                s % stride for s in size
-            ):  # most encoders take such sizes, but HRNet, DLA and others do not
-                raise ValueError(
-                    f"UNetV2: the encoder cannot take images of {size} ({error}). Pad them to multiples of {stride}."
-                ) from error
-            raise
+            cure = self._size_cure(size) if same_dtype else None
+            if cure is None:
+                raise
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"UNetV2: the encoder cannot take images of {size} ({reason}). {cure}") from error
+
+    def _size_cure(self, size: tuple[int, int]) -> str | None:
+        return probe.size_cure(
+            self.encoder, self.in_channels, (max(size[0], _MIN_SIZE), max(size[1], _MIN_SIZE)), self._encoder_for
+        )
 
     def _mask(self, head: nn.Module, y: Tensor, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        logits = resize_linear(head(y), (max(height, _MIN_SIZE), max(width, _MIN_SIZE)))
+        with precision.float32_stays(y):
+            logits = resize_linear(head(y), (max(height, _MIN_SIZE), max(width, _MIN_SIZE)))
         return cast(Tensor, self.segmentation_head[-1](logits[:, :, :height, :width]))
 
     def __prepare_scriptable__(self) -> NoReturn:
@@ -191,8 +216,14 @@ class UNetV2(SegmentationModel):
         return card
 
     @classmethod
-    def _from_pretrained(cls, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: Any, strict: bool = True, map_location: str = "cpu", **kwargs: Any) -> Any:
+        # Passed on, for else config.json could set them: strict=False leaves what is missing at random.
+        return super().from_pretrained(*args, strict=strict, map_location=map_location, **kwargs)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **kwargs: Any) -> Any:
+        known = {*inspect.signature(super()._from_pretrained).parameters, *cls._hub_mixin_init_parameters}
+        check_values({key: value for key, value in kwargs.items() if key not in known})
         # The saved weights hold the encoder's too: neither ask the hub for others, nor look for a file.
         kwargs["encoder_weights"] = None
-        kwargs.setdefault("strict", True)  # upstream's False would leave what is missing at random
-        return super()._from_pretrained(**kwargs)
+        return super()._from_pretrained(model_id=model_id, **kwargs)

@@ -16,7 +16,14 @@ from sdi_plugin.sdi import SDISkip
 Model = TypeVar("Model", bound=SegmentationModel)
 
 
-def with_sdi(model: Model, channels: int = 32, *, norm: str | None = None, checkpointing: bool = False) -> Model:
+def with_sdi(
+    model: Model,
+    channels: int = 32,
+    *,
+    norm: str | None = None,
+    fusion: str = "product",
+    checkpointing: bool = False,
+) -> Model:
     """Put SDI (Peng, Sonka, Chen 2023, arXiv 2311.17791) between a model's encoder and its decoder.
 
     The model is changed in place and returned: it has a new child `sdi` (state-dict keys `sdi.*`, random start), and
@@ -28,7 +35,7 @@ def with_sdi(model: Model, channels: int = 32, *, norm: str | None = None, check
         model: any of smp with `encoder` and `decoder`: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3,
             DeepLabV3Plus, PAN, UPerNet, Segformer.
         channels: C inside SDI.
-        norm, checkpointing: see `sdi_plugin.SDISkip`.
+        norm, fusion, checkpointing: see `sdi_plugin.SDISkip`.
 
     Convention:
         smp's from_pretrained rebuilds the class of the original model, which has no SDI: save_pretrained and
@@ -46,13 +53,13 @@ def with_sdi(model: Model, channels: int = 32, *, norm: str | None = None, check
         raise ValueError(f"with_sdi: expected a model without SDI, got a {name} that has it already.")
     if not hasattr(model.encoder, "out_channels") or not hasattr(model.encoder, "output_stride"):
         raise ValueError(_not_a_pyramid(name))
-    _insert(model, channels, norm, checkpointing)
+    _insert(model, channels, norm=norm, fusion=fusion, checkpointing=checkpointing)
     return model
 
 
-def _insert(model: Any, channels: int, norm: str | None, checkpointing: bool) -> None:
+def _insert(model: Any, channels: int, **options: Any) -> None:
     read, parameter = _features_read(model), next(model.parameters())
-    sdi = FeatureSDI(model.encoder.out_channels, read, channels, norm=norm, checkpointing=checkpointing)
+    sdi = FeatureSDI(model.encoder.out_channels, read, channels, **options)
     model.sdi = sdi.to(parameter.device, parameter.dtype).train(model.training)
     # A hook leaves the decoder's keys alone; it is a bound method, so that pickle and deepcopy keep it with its module.
     model.decoder.register_forward_pre_hook(sdi.infuse)
@@ -65,7 +72,7 @@ class FeatureSDI(SDISkip):
     Args:
         encoder_channels: of every feature, the image's first.
         read: indices of the features that the decoder reads.
-        channels, norm, checkpointing: see `SDISkip`.
+        channels, norm, fusion, checkpointing: see `SDISkip`.
     """
 
     def __init__(
@@ -75,11 +82,12 @@ class FeatureSDI(SDISkip):
         channels: int = 32,
         *,
         norm: str | None = None,
+        fusion: str = "product",
         checkpointing: bool = False,
     ):
         levels = level_indices(encoder_channels)
         in_channels = [encoder_channels[index] for index in levels]
-        super().__init__(in_channels, channels, in_channels, norm=norm, checkpointing=checkpointing)
+        super().__init__(in_channels, channels, in_channels, norm=norm, fusion=fusion, checkpointing=checkpointing)
         self.levels, self.read = tuple(levels), tuple(read)
         for level, index in enumerate(levels):
             if index not in read:

@@ -30,7 +30,7 @@ def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
         state: official, core, smp or nnunet, with a PVTv2 encoder.
 
     Returns:
-        encoder, in_channels, classes, channels, deep_supervision (the number of heads, or 0 for one), norm.
+        encoder, in_channels, classes, channels, deep_supervision (the number of heads, or 0 for one), norm, fusion.
 
     Raises:
         CheckpointError: another architecture, an encoder alone or other than pvt_v2_b0 to b5 (and b2_li), or without
@@ -47,6 +47,7 @@ def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "channels": channels,
         "deep_supervision": heads if heads > 1 else 0,
         "norm": _norm(core),
+        "fusion": "asinh" if "decoder.skip.sdi.0.bound" in core else "product",
     }
 
 
@@ -63,8 +64,8 @@ def without_weights(build: Callable[[], _Module]) -> _Module:
 def _shape(core: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     if name not in core:
         raise CheckpointError(f"Expected the weights of U-Net v2 with a PVTv2 encoder, got none for {name}.")
-    if core[name].ndim != 4:
-        raise CheckpointError(f"{name}: expected 4 axes, got shape {tuple(core[name].shape)}.")
+    if core[name].ndim != 4 or not core[name].numel():
+        raise CheckpointError(f"{name}: expected 4 axes of 1 or more, got shape {tuple(core[name].shape)}.")
     return tuple(core[name].shape)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sdi_plugin.checkpoint.architecture import describe, without_weights
 from sdi_plugin.checkpoint.errors import CheckpointError
-from sdi_plugin.checkpoint.names import convert, encoder_of, shorten
+from sdi_plugin.checkpoint.names import convert, encoder_of, rename, shorten
 from sdi_plugin.checkpoint.reading import read
 
 
@@ -73,16 +73,17 @@ def load_encoder(model: nn.Module, path: str | Path, owner: str) -> None:
     # timm's pyramids have their classifier's names but for some dots: stages_0 is stages.0 there.
     own_names = {_flat(key): key for key in expected}
     try:
-        found = {_flat(key): (key, value) for key, value in encoder_of(read(path)).items()}
-        if own_names.keys().isdisjoint(found):
+        found = encoder_of(read(path))
+        spare = {key for key in found if _flat(key) not in own_names}
+        if len(spare) == len(found):
             raise CheckpointError(
                 f"expected the weights of {owner}, got a checkpoint of another architecture, with "
-                f"{shorten([key for key, _ in found.values()], 5)}."
+                f"{shorten(list(found), 5)}."
             )
-        if found.keys() - own_names.keys():
-            spare = _classifier_names(owner)
-            found = {flat: entry for flat, entry in found.items() if flat in own_names or flat not in spare}
-        state = {own_names.get(flat, key): value for flat, (key, value) in found.items()}
+        if spare:
+            classifier = _classifier_names(owner)
+            found = {key: value for key, value in found.items() if key not in spare or _flat(key) not in classifier}
+        state = rename(found, lambda key: own_names.get(_flat(key), key))
         _adapt_first_conv(model, state, expected)
         check(state, expected, owner)
     except CheckpointError as error:

@@ -10,7 +10,7 @@ timm      the encoder alone as timm publishes it
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -60,8 +60,7 @@ def convert(state: Mapping[str, Tensor], to: str = "core") -> tuple[dict[str, Te
             "Load them with UNetV2(encoder_weights=FILE)."
         )
     core, dropped = _TO_CORE[naming](state)
-    rename = _FROM_CORE[to]
-    return {rename(key): value for key, value in core.items()}, dropped
+    return rename(core, _FROM_CORE[to]), dropped
 
 
 def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -71,8 +70,24 @@ def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         whole, _ = convert(state)
         return {key[len(ENCODER) :]: value for key, value in whole.items() if key.startswith(ENCODER)}
     if naming == "pvt_v2":
-        return {_pvt_v2_name(key): value for key, value in state.items()}
+        return rename(state, _pvt_v2_name)
     return dict(state)
+
+
+def rename(state: Mapping[str, Tensor], name_of: Callable[[str], str]) -> dict[str, Tensor]:
+    """The tensors under their new names.
+
+    Raises:
+        CheckpointError: two names become one.
+    """
+    came_from: dict[str, str] = {}
+    for key in state:
+        other = came_from.setdefault(name_of(key), key)
+        if other != key:
+            raise CheckpointError(
+                f"Expected one name for each parameter, got {other} and {key} for one. Leave one of them out."
+            )
+    return {name: state[key] for name, key in came_from.items()}
 
 
 def shorten(names: list[str], limit: int = 10) -> str:
@@ -98,13 +113,18 @@ def _naming(state: Mapping[str, Tensor]) -> str | None:
     return None
 
 
+def _without(state: Mapping[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+    left_out = set(names)
+    return {key: value for key, value in state.items() if key not in left_out}
+
+
 def _from_core(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     return dict(state), []
 
 
 def _from_smp(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     dropped = [key for key in state if key.startswith("classification_head.")]
-    return {_core_name(key): value for key, value in state.items() if key not in dropped}, dropped
+    return rename(_without(state, dropped), _core_name), dropped
 
 
 def _core_name(key: str) -> str:
@@ -123,7 +143,7 @@ def _smp_name(key: str) -> str:
 
 def _from_mmseg(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     dropped = [key for key in state if key.startswith("auxiliary_head.")]
-    return {_core_name_of_mmseg(key): value for key, value in state.items() if key not in dropped}, dropped
+    return rename(_without(state, dropped), _core_name_of_mmseg), dropped
 
 
 def _core_name_of_mmseg(key: str) -> str:
@@ -143,7 +163,12 @@ def _mmseg_name(key: str) -> str:
 
 
 def _from_nnunet(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    return {re.sub(r"^decoder\.seg_layers\.", "decoder.heads.", key): value for key, value in state.items()}, []
+    if any(key.startswith("encoder.stages.") for key in state):
+        raise CheckpointError(
+            "Expected the weights of nnU-Net's nnUNetTrainerUNetV2PVT, got those of nnUNetTrainerUNetV2, whose encoder "
+            "is that of an nnU-Net plan: it has no counterpart outside nnU-Net. Use the model in nnU-Net."
+        )
+    return rename(state, lambda key: re.sub(r"^decoder\.seg_layers\.", "decoder.heads.", key)), []
 
 
 def _nnunet_name(key: str) -> str:
@@ -152,20 +177,13 @@ def _nnunet_name(key: str) -> str:
 
 
 def _from_official(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    core: dict[str, Tensor] = {}
-    dropped: list[str] = []
-    came_from: dict[str, str] = {}
-    for key, value in state.items():
-        encoder = re.match(r"(?:encoder\.)?backbone\.(.*)", key)
-        if key == "deconv5.weight" or (encoder and encoder[1].startswith("head.")):
-            dropped.append(key)
-            continue
-        name = ENCODER + _pvt_v2_name(encoder[1]) if encoder else _official_name(key)
-        if name in came_from:
-            raise CheckpointError(f"Expected one name for each parameter, got {came_from[name]} and {key} for one.")
-        came_from[name] = key
-        core[name] = value
-    return core, dropped
+    dropped = [key for key in state if re.match(r"deconv5\.weight$|(encoder\.)?backbone\.head\.", key)]
+    return rename(_without(state, dropped), _core_name_of_official), dropped
+
+
+def _core_name_of_official(key: str) -> str:
+    encoder = re.match(r"(?:encoder\.)?backbone\.(.*)", key)
+    return ENCODER + _pvt_v2_name(encoder[1]) if encoder else _official_name(key)
 
 
 def _official_name(key: str) -> str:

@@ -7,15 +7,16 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sdi_plugin.checkpoint.admitted import admitting
 from sdi_plugin.checkpoint.errors import CheckpointError
+from sdi_plugin.checkpoint.tensors import EXPANSION, usable
 
 _NESTINGS = ("state_dict", "model", "network_weights", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and DDP, and of torch.compile
@@ -27,19 +28,38 @@ def read(path: str | Path) -> dict[str, Tensor]:
 
     Whatever its suffix, the file may be one of torch.save (a state dict, or one under "state_dict", "model",
     "network_weights" or "model_state_dict") or of safetensors. The prefixes "module." and "_orig_mod." are taken off;
-    entries that are not tensors (an epoch, an optimiser's state) are left out. torch.load runs with weights_only=True.
+    entries that are not tensors (an epoch, an optimiser's state, nnU-Net's and mmengine's logs) are left out.
+    torch.load runs with weights_only=True.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: a folder, an empty file, not a checkpoint, truncated, damaged, classes that weights_only
-            refuses, or no tensors.
+        CheckpointError: not a file (a folder, a FIFO), an empty file, not a checkpoint, truncated, damaged, classes
+            that weights_only refuses, no tensors, or tensors without data, see `tensors.usable`.
         ImportError: a safetensors file, and safetensors is not installed.
     """
     path = Path(path)
+    found = contents(path)
+    state = _unwrap(found)
+    if not state:
+        raise CheckpointError(f"{path}: expected tensors by name, got none: {_summary(found)}.")
+    try:
+        return usable(state, path.stat().st_size)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def contents(path: Path, map_location: Any = "cpu", stand_ins: Sequence[Any] | None = None) -> Any:
+    """All that a checkpoint holds, as `read` finds it: of torch.save whatever was saved, of safetensors its tensors.
+
+    Args:
+        map_location: of torch.load; safetensors stay on the CPU.
+        stand_ins: what torch.load admits beside tensors, see `admitted`.
+    """
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    if path.is_dir():
-        raise CheckpointError(f"{path}: {_EXPECTED}, got a folder.")
+    if not path.is_file():  # opening a FIFO would wait for a writer
+        what = "a folder" if path.is_dir() else "a FIFO, a device or a socket. Copy what it gives into a file"
+        raise CheckpointError(f"{path}: {_EXPECTED}, got {what}.")
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -49,17 +69,11 @@ def read(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: {_EXPECTED}, got an empty file.")
     if start.startswith(b"PK\x03\x04"):
         _check_zip(path)
-        found = _read_torch(path)
-    elif start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):  # a pickle: torch before 1.6
-        found = _read_torch(path)
     elif start[8:9] == b"{":
-        found = _read_safetensors(path, int.from_bytes(start[:8], "little"))
-    else:
+        return _read_safetensors(path, int.from_bytes(start[:8], "little"))
+    elif start[0] != 0x80 or start[1:2] not in (b"\x02", b"\x03", b"\x04", b"\x05"):  # a pickle: torch before 1.6
         raise CheckpointError(f"{path}: not a checkpoint: {_EXPECTED}, but it starts with {start!r}.")
-    state = _unwrap(found)
-    if not state:
-        raise CheckpointError(f"{path}: expected tensors by name, got none: {_summary(found)}.")
-    return state
+    return _read_torch(path, map_location, stand_ins)
 
 
 def _truncated(path: Path, what: str) -> CheckpointError:
@@ -77,6 +91,7 @@ def _check_zip(path: Path) -> None:
             raise _truncated(path, "the zip archive of torch.save has no end")
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
+            expanded = sum(entry.file_size for entry in archive.infolist())
     except CheckpointError:
         raise
     except Exception as error:  # besides BadZipFile what the decoding of names and numbers raises
@@ -85,14 +100,19 @@ def _check_zip(path: Path) -> None:
         raise CheckpointError(f"{path}: expected a state dict, got TorchScript. Save its state_dict() with torch.save.")
     if "data.pkl" not in names:
         raise CheckpointError(f"{path}: not a checkpoint: {_EXPECTED}, got another zip archive (without data.pkl).")
+    if expanded > EXPANSION * path.stat().st_size:
+        raise CheckpointError(
+            f"{path}: not a checkpoint: torch.save compresses nothing, and this zip archive of {path.stat().st_size} "
+            f"bytes expands to {expanded}."
+        )
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, map_location: Any, stand_ins: Sequence[Any] | None) -> Any:
     try:
         # A file, not its path: by the path's suffix torch would take it for safetensors.
-        with warnings.catch_warnings(), _numpy_scalars(), path.open("rb") as file:
+        with warnings.catch_warnings(), admitting(stand_ins), path.open("rb") as file:
             warnings.simplefilter("ignore")  # torch's own, about its formats of old
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location=map_location, weights_only=True)
     except EOFError as error:
         raise _truncated(path, "the file ends too early") from error
     except pickle.UnpicklingError as error:
@@ -110,31 +130,13 @@ def refused(path: Path, error: Exception) -> CheckpointError:
     message = str(error)
     name = re.search(r"GLOBAL ([\w.]*\w)", message)
     if name is None and "allowlisted" not in message:
-        cause = message.strip().rpartition("WeightsUnpickler error: ")[2].split("\n")[0]
+        cause = message.rpartition("WeightsUnpickler error: ")[2].strip().split("\n")[0]
         return CheckpointError(f"{path}: not a checkpoint: {_EXPECTED}, got a pickle of another kind: {cause}")
     what = f"the class {name.group(1)}" if name else "other classes"
     return CheckpointError(
         f"{path}: expected tensors only, got a pickle with {what}, which could run code; it was not run. "
         "Save the network's state_dict() alone, where you trust the file."
     )
-
-
-def _numpy_scalars() -> AbstractContextManager[Any]:
-    """Admit numpy's numbers, which nnU-Net writes beside the weights (its moving average and its log)."""
-    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
-        # torch cannot yet admit a function under its former path: such files are refused.
-        return nullcontext()
-    try:
-        import numpy as np
-
-        scalar = cast(Any, np)._core.multiarray.scalar
-        dtypes = [getattr(np.dtypes, f"{kind}DType") for kind in ("Bool", "Float32", "Float64", "Int32", "Int64")]
-        paths = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-        wanted = [*((scalar, name) for name in paths), np.dtype, *dtypes]
-    except (ImportError, AttributeError):  # no numpy, or before its version 2
-        return nullcontext()
-    # On leaving, torch takes away all that were named here: not what others have admitted for good.
-    return torch.serialization.safe_globals([g for g in wanted if g not in torch.serialization.get_safe_globals()])
 
 
 def _read_safetensors(path: Path, header_size: int) -> dict[str, Tensor]:
@@ -147,17 +149,26 @@ def _read_safetensors(path: Path, header_size: int) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             file.seek(8)
-            header = json.loads(file.read(header_size))
+            header = json.loads(file.read(header_size), object_pairs_hook=_one_of_each)
         end = max((e["data_offsets"][1] for name, e in header.items() if name != "__metadata__"), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        needed = 8 + header_size + end
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise _damaged(path, error) from error
-    if size < 8 + header_size + end:
-        raise _truncated(path, f"its tensors need {8 + header_size + end} bytes, the file has {size}")
+    if size < needed:
+        raise _truncated(path, f"its tensors need {needed} bytes, the file has {size}")
     safetensors = import_safetensors()
     try:
         return safetensors.load_file(path)
     except Exception as error:  # safetensors_rust.SafetensorError, which derives from Exception alone
         raise _damaged(path, error) from error
+
+
+def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("two entries of one name in the header")
+    return found
 
 
 def import_safetensors() -> Any:
@@ -169,11 +180,10 @@ def import_safetensors() -> Any:
 
 
 def _unwrap(found: Any) -> dict[str, Tensor]:
-    while isinstance(found, Mapping):
-        inner = next((found[key] for key in _NESTINGS if isinstance(found.get(key), Mapping)), None)
-        if inner is None:
-            break
-        found = inner
+    seen: set[int] = set()  # a state dict may hold itself
+    while isinstance(found, Mapping) and id(found) not in seen:
+        seen.add(id(found))
+        found = next((found[key] for key in _NESTINGS if isinstance(found.get(key), Mapping)), found)
     if not isinstance(found, Mapping):
         return {}
     state = {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, Tensor)}

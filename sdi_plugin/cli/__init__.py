@@ -14,14 +14,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0, or 2 for bad input, which is told in one line on stderr (`--debug` shows the traceback).
+        The exit code: 0, or 2 for bad input, which is told in one line on stderr (`--debug` shows the traceback); that
+        of a command with one of its own (`nnunet status`).
     """
     arguments = build_parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
             # timm 1.0 says so when it is imported; it is nothing that the command's user could mend.
             warnings.filterwarnings("ignore", "`torch.jit.interface` is deprecated", FutureWarning)
-            arguments.run(arguments)
+            return arguments.run(arguments) or 0
     except (CommandError, ImportError, OSError, ValueError) as error:
         if arguments.debug:
             raise
@@ -30,7 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sdi-plugin: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sdi_plugin import atomic
 from sdi_plugin.cli.errors import CommandError
+from sdi_plugin.cli.output import report
 from sdi_plugin.version import __version__
 
 _WEIGHTS = "model.safetensors"  # and config.json: the names that save_pretrained and from_pretrained use
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         naming = checkpoint.identify(state)
         description = checkpoint.describe(state)
         converted, dropped = checkpoint.convert(state, to)
-        network = checkpoint.without_weights(lambda: _build(to, description))
+        network = _network(to, description)
         checkpoint.check(converted, network.state_dict(), f"UNetV2 ({description['encoder']})")
     except checkpoint.CheckpointError as error:
         raise CommandError(f"{source}: {error}") from error
@@ -73,9 +74,10 @@ def run(arguments: argparse.Namespace) -> None:
             _save_folder(target, converted, metadata, network)
     except OSError as error:
         raise CommandError(f"{target}: could not be written: {error.strerror}.") from error
-    print(_summary(source, target, to, naming, description, dropped))
+    lines = [_summary(source, target, to, naming, description, dropped)]
     if to == "mmseg":
-        print(f"options of the model: {_mmseg_options(description)}")
+        lines.append(f"options of the model: {_mmseg_options(description)}")
+    report("\n".join(lines))
 
 
 def _check_target(target: Path, to: str, force: bool) -> None:
@@ -105,6 +107,19 @@ def _weights_file(source: Path) -> Path:
     return source / _WEIGHTS
 
 
+def _network(to: str, description: Mapping[str, Any]) -> Any:
+    """The network without weights; shapes that no network has are the checkpoint's fault."""
+    from sdi_plugin import checkpoint
+
+    try:
+        return checkpoint.without_weights(lambda: _build(to, description))
+    except (MemoryError, RuntimeError, ValueError) as error:
+        call = ", ".join(f"{name}={value!r}" for name, value in description.items())
+        raise checkpoint.CheckpointError(
+            f"expected the weights of U-Net v2, got those of UNetV2({call}): {error}"
+        ) from error
+
+
 def _build(to: str, description: Mapping[str, Any]) -> Any:
     if to == "core":
         from sdi_plugin.model import UNetV2
@@ -124,6 +139,7 @@ def _build(to: str, description: Mapping[str, Any]) -> Any:
             description["channels"],
             heads=max(1, description["deep_supervision"]),
             norm=description["norm"],
+            fusion=description["fusion"],
         )
     from sdi_plugin.adapters.smp import UNetV2 as SmpUNetV2
 
@@ -132,6 +148,7 @@ def _build(to: str, description: Mapping[str, Any]) -> Any:
         encoder_weights=None,
         decoder_channels=description["channels"],
         decoder_norm=description["norm"],
+        decoder_fusion=description["fusion"],
         in_channels=description["in_channels"],
         classes=description["classes"],
         deep_supervision=description["deep_supervision"],
@@ -145,8 +162,8 @@ def _save_folder(target: Path, state: Mapping[str, Any], metadata: Mapping[str, 
 
     config = json.dumps(network.config | {"_model_class": "UNetV2"}, indent=2, sort_keys=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.mkdir()  # a new one: never what lies there, which the last line would remove
     try:
-        temporary.mkdir()
         checkpoint.save(temporary / _WEIGHTS, state, metadata)
         (temporary / "config.json").write_text(config, encoding="utf-8")
         if target.is_dir():

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sdi_plugin.ops import library, reference
+from sdi_plugin.ops.reference import FUSIONS
 
-__all__ = ["backends", "resize", "resize_smooth_multiply", "resize_smooth_multiply_stage"]
+__all__ = ["FUSIONS", "backends", "resize", "resize_smooth_multiply", "resize_smooth_multiply_stage"]
 
 
 def backends() -> dict[str, dict[str, bool | str]]:
@@ -48,27 +49,30 @@ def resize_smooth_multiply(
     biases: Sequence[Tensor],
     level: int,
     *,
+    fusion: str = "product",
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Resize every level to one level's size, smooth each by a convolution, multiply them together.
 
-    y = prod_j ( b_j + W_j * resize(x_j) )        Peng et al. 2023, arXiv 2311.17791, eq. 3-5
+    y = fusion( prod_j ( b_j + W_j * resize(x_j) ) )        Peng et al. 2023, arXiv 2311.17791, eq. 3-5
 
     Args:
         xs: the feature maps, fine to coarse.
         weights, biases: one 3x3 (3x3x3) convolution for every level, zero padding 1.
         level: index of the target level, 0 the finest.
+        fusion: "product", the paper's; or "asinh", 2 asinh(p / 2) of the product p, which stays below 180.
         out_dtype: of the result; that of xs[level] by default.
 
     Shape:
         xs: L tensors (B, C, *S_j); weights: (C_out, C, 3, 3[, 3]); biases: (C_out,). Returns (B, C_out, *S_level).
 
     Convention:
-        `resize` as above. The product is accumulated in float32 (float64 for float64), whatever the inputs.
+        `resize` as above. The product is accumulated, and its asinh taken, in float32 (float64 for float64), whatever
+        the inputs.
 
     What serves it: see `resize_smooth_multiply_stage`, of which this is one target.
     """
-    return library.resize_smooth_multiply(xs, weights, biases, [level], out_dtype=out_dtype)[0]
+    return library.resize_smooth_multiply(xs, weights, biases, [level], fusion=fusion, out_dtype=out_dtype)[0]
 
 
 def resize_smooth_multiply_stage(
@@ -77,6 +81,7 @@ def resize_smooth_multiply_stage(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     *,
+    fusion: str = "product",
     out_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
     """`resize_smooth_multiply` for several target levels at once, which reads and pools each map once.
@@ -85,6 +90,7 @@ def resize_smooth_multiply_stage(
         xs: the feature maps, fine to coarse.
         weights, biases: those of targets[0] for every level, then those of targets[1], ...
         targets: indices of the target levels, 0 the finest.
+        fusion: as for `resize_smooth_multiply`.
         out_dtype: of the results; that of xs[target] by default.
 
     Shape:
@@ -92,7 +98,7 @@ def resize_smooth_multiply_stage(
         Returns T tensors (B, C_out, *S_target).
 
     Raises:
-        ValueError: not one weight and one bias for every target and level; a target out of range.
+        ValueError: not one weight and one bias for every target and level; a target out of range; another fusion.
 
     A C++ kernel serves float32, float64, bfloat16 and float16 on CPUs, Triton kernels serve the same on GPUs; under
     autocast they take the tensors as they are. The C++ kernel gives the same bits on every run and for any number of
@@ -103,4 +109,4 @@ def resize_smooth_multiply_stage(
     AD; torch.func's transforms except vmap; gradients with create_graph or is_grads_batched, and so derivatives of
     every order; and everything where the environment variable SDI_PLUGIN_REFERENCE is 1.
     """
-    return library.resize_smooth_multiply(xs, weights, biases, targets, out_dtype=out_dtype)
+    return library.resize_smooth_multiply(xs, weights, biases, targets, fusion=fusion, out_dtype=out_dtype)

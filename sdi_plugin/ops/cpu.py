@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import bands, plan
+from sdi_plugin.ops import bands, plan, reference
 from sdi_plugin.ops.cache import bounded
 
-_ABI = 3  # of the structures below; the same number stands in csrc/stage.h
+_ABI = 4  # of the structures below; the same number stands in csrc/stage.h
 # Multiply-adds of the interpolation stream through memory: each costs about as much as four of a matrix product.
 _STREAM_COST = 4
 # F(2x2, 3x3) takes 16 of 36 products and its transforms; for maps from this size on (csrc/winograd.h).
@@ -103,6 +103,7 @@ class _Stage(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("batch", "in_channels", "out_channels", "depth_taps")),
         *((name, ctypes.c_int64) for name in ("levels", "map_count", "target_count")),
         *((name, ctypes.c_void_p) for name in ("maps", "targets")),
+        ("bound", ctypes.c_double),
     )
 
 
@@ -149,6 +150,7 @@ def forward(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     out_dtype: torch.dtype,
+    fusion: str = "product",
 ) -> list[Tensor]:
     """See `sdi_plugin.ops.resize_smooth_multiply_stage`; returns maps in channels-last memory."""
     dtype = _accumulator(xs)
@@ -158,7 +160,7 @@ def forward(
         torch.empty((x.shape[0], *x.shape[2:], channels), dtype=dtype, device=x.device).movedim(-1, 1)
         for x in map(xs.__getitem__, targets)
     ]
-    _run(dtype, targets, xs, weights, biases, outs)
+    _run(dtype, fusion, targets, xs, weights, biases, outs)
     return [_as(out, out_dtype) for out in outs]
 
 
@@ -168,13 +170,14 @@ def backward(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     targets: Sequence[int],
+    fusion: str = "product",
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The gradients of xs, weights and biases. Recomputes the terms: forward keeps nothing but its inputs."""
     dtype = _accumulator(xs)
     x_grads, weight_grads, bias_grads = (
         [torch.empty(t.shape, dtype=dtype, device=t.device) for t in group] for group in (xs, weights, biases)
     )
-    _run(dtype, targets, xs, weights, biases, grads, x_grads, weight_grads, bias_grads)
+    _run(dtype, fusion, targets, xs, weights, biases, grads, x_grads, weight_grads, bias_grads)
     return (
         [_as(grad, x.dtype) for grad, x in zip(x_grads, xs, strict=True)],
         [_as(grad, weight.dtype) for grad, weight in zip(weight_grads, weights, strict=True)],
@@ -194,6 +197,7 @@ def _as(t: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _run(
     dtype: torch.dtype,
+    fusion: str,
     targets: Sequence[int],
     xs: Sequence[Tensor],
     weights: Sequence[Tensor],
@@ -205,7 +209,7 @@ def _run(
 ) -> None:
     sizes = tuple(tuple(x.shape[2:]) for x in xs)
     # Held to the end: another thread's plans may push this one out of the cache, and its tables with it.
-    held = _plan(xs[0].shape[0], sizes, tuple(targets), *weights[0].shape[:2], dtype)
+    held = _plan(xs[0].shape[0], sizes, tuple(targets), *weights[0].shape[:2], dtype, fusion)
     maps = [[_as(x, dtype) for x in group] for group in (xs, outs)]
     parameters = [[_as(t, dtype).contiguous() for t in group] for group in (weights, biases)]
     arrays = (
@@ -253,6 +257,7 @@ def _plan(
     out_channels: int,
     in_channels: int,
     dtype: torch.dtype,
+    fusion: str,
 ) -> _Plan:
     kept: list[Any] = []
     depth_taps = 3 if len(sizes[0]) == 3 else 1
@@ -294,7 +299,8 @@ def _plan(
         maps.append(_Map(-1 if m.source is None else m.source, *_3d(m.size), *tables[0], *tables[1]))
     counts = len(sizes), len(maps), len(targets)
     pointers = array(_Map, maps), array(_Target, described)
-    return _Plan(_Stage(batch, in_channels, out_channels, depth_taps, *counts, *pointers), kept, nbytes)
+    bound = reference.FUSIONS[fusion]
+    return _Plan(_Stage(batch, in_channels, out_channels, depth_taps, *counts, *pointers, bound), kept, nbytes)
 
 
 def _3d(size: Sequence[int]) -> tuple[int, ...]:

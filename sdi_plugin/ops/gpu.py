@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import triton_launch
+from sdi_plugin.ops import reference, triton_launch
 from sdi_plugin.ops.gpu_terms import Call, channels_first, channels_last, unmix
 
 _OLDEST_TORCH = (2, 7)  # whose Triton, 3.3, is the first with tuples of pointers
@@ -51,6 +51,7 @@ def forward(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     out_dtype: torch.dtype,
+    fusion: str = "product",
 ) -> list[Tensor]:
     """resize_smooth_multiply for several target levels.
 
@@ -67,7 +68,7 @@ def forward(
             by_taps = [term for term in terms if term.by_taps]
             for slab in call.slabs(by_taps, size):
                 taps = [products for _, products in call.taps(by_taps, size, slab)]
-                triton_launch.multiply(out, dense, taps, packed, slab)
+                triton_launch.multiply(out, dense, taps, packed, slab, reference.FUSIONS[fusion])
             outs.append(channels_first(out))
         return outs
 
@@ -78,6 +79,7 @@ def backward(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     targets: Sequence[int],
+    fusion: str = "product",
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The gradients of xs (channels last in memory), weights and biases, each in its tensor's dtype.
 
@@ -98,7 +100,9 @@ def backward(
             for slab in call.slabs(by_taps, size):
                 pairs = call.taps(by_taps, size, slab)
                 inputs, taps = [x for x, _ in pairs], [products for _, products in pairs]
-                term_grads, sums = triton_launch.multiply_backward(grad, dense, taps, packed, dense_grads, slab)
+                term_grads, sums = triton_launch.multiply_backward(
+                    grad, dense, taps, packed, dense_grads, slab, reference.FUSIONS[fusion]
+                )
                 bias_grad = _sum(bias_grad, sums)
                 product_grads = triton_launch.taps_adjoint(term_grads, taps, call.accumulator)
                 parts = call.add_taps_grads(by_taps, inputs, product_grads, size, slab)

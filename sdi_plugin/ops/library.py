@@ -26,30 +26,33 @@ def resize_smooth_multiply(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     *,
+    fusion: str = "product",
     out_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
     """See `sdi_plugin.ops.resize_smooth_multiply_stage`: the fused op where it applies, else the reference."""
     _check_counts(xs, weights, biases, targets)
+    _check_fusion(fusion)
     if _is_fused(xs, weights, biases):
         dtypes = [out_dtype or xs[target].dtype for target in targets]
         common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
         if _is_plain((*xs, *weights, *biases)):
-            outs = _Direct.apply(len(xs), list(targets), common, *xs, *weights, *biases)
+            outs = _Direct.apply(len(xs), list(targets), common, fusion, *xs, *weights, *biases)
         else:
-            outs = fused(list(xs), list(weights), list(biases), list(targets), common)
+            outs = fused(list(xs), list(weights), list(biases), list(targets), common, fusion)
         return [out if out.dtype == dtype else out.to(dtype) for out, dtype in zip(outs, dtypes, strict=True)]
-    return _by_reference((xs, weights, biases), targets, out_dtype)
+    return _by_reference((xs, weights, biases), targets, fusion, out_dtype)
 
 
 def _by_reference(
     groups: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]],
     targets: Sequence[int],
+    fusion: str,
     out_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
     xs, weights, biases = groups
     terms = [slice(i * len(xs), (i + 1) * len(xs)) for i in range(len(targets))]
     return [
-        reference.resize_smooth_multiply(xs, weights[term], biases[term], target, out_dtype=out_dtype)
+        reference.resize_smooth_multiply(xs, weights[term], biases[term], target, fusion=fusion, out_dtype=out_dtype)
         for target, term in zip(targets, terms, strict=True)
     ]
 
@@ -108,6 +111,12 @@ def _check_counts(
         )
 
 
+def _check_fusion(fusion: str) -> None:
+    if fusion not in reference.FUSIONS:
+        expected = " or ".join(map(repr, reference.FUSIONS))
+        raise ValueError(f"resize_smooth_multiply: expected fusion {expected}, got {fusion!r}.")
+
+
 def _is_uniform(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
     """Whether the shapes are what the kernels take for granted. The reference takes, or refuses, what is not."""
     batch, channels, *size = xs[0].shape
@@ -149,15 +158,17 @@ def fused(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     out_dtype: torch.dtype,
+    fusion: str = "product",
 ) -> list[Tensor]:
     _check_counts(xs, weights, biases, targets)
+    _check_fusion(fusion)
     if not _is_uniform(xs, weights, biases):
         raise ValueError(
             "sdi_plugin::resize_smooth_multiply: expected maps (B, C, *S) of one B and C, weights "
             f"(C_out, C, 3, 3[, 3]) and biases (C_out,), got {[tuple(t.shape) for t in (*xs, *weights, *biases)]}. "
             "Call sdi_plugin.ops.resize_smooth_multiply, which takes other shapes too."
         )
-    return _kernels(xs[0]).forward(xs, weights, biases, targets, out_dtype)
+    return _kernels(xs[0]).forward(xs, weights, biases, targets, out_dtype, fusion)
 
 
 @custom_op("sdi_plugin::resize_smooth_multiply_backward", mutates_args=(), device_types=("cpu", "cuda"))
@@ -167,8 +178,9 @@ def fused_backward(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     targets: Sequence[int],
+    fusion: str = "product",
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    return _kernels(xs[0]).backward(grads, xs, weights, biases, targets)
+    return _kernels(xs[0]).backward(grads, xs, weights, biases, targets, fusion)
 
 
 @fused.register_fake
@@ -178,6 +190,7 @@ def _fake(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     out_dtype: torch.dtype,
+    fusion: str = "product",
 ) -> list[Tensor]:
     shapes = [(xs[t].shape[0], *xs[t].shape[2:], weights[0].shape[0]) for t in targets]
     return [xs[0].new_empty(shape, dtype=out_dtype).movedim(-1, 1) for shape in shapes]
@@ -190,6 +203,7 @@ def _fake_backward(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     targets: Sequence[int],
+    fusion: str = "product",
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     x_grads, weight_grads, bias_grads = ([t.new_empty(t.shape) for t in group] for group in (xs, weights, biases))
     if _by_triton(xs[0].device):
@@ -198,7 +212,7 @@ def _fake_backward(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    xs, weights, biases, ctx.targets, _ = inputs
+    xs, weights, biases, ctx.targets, _, ctx.fusion = inputs
     ctx.levels = len(xs)
     ctx.save_for_backward(*xs, *weights, *biases)
 
@@ -210,7 +224,7 @@ def _split(tensors: Sequence[_T], levels: int) -> tuple[list[_T], list[_T], list
 
 
 def _reference_backward(
-    grads: Sequence[Tensor], tensors: Sequence[Tensor], levels: int, targets: Sequence[int]
+    grads: Sequence[Tensor], tensors: Sequence[Tensor], levels: int, targets: Sequence[int], fusion: str
 ) -> list[Tensor | None]:
     """The gradients of xs, weights and biases by the reference.
 
@@ -223,7 +237,7 @@ def _reference_backward(
     with torch.enable_grad(), torch.autocast(tensors[0].device.type, enabled=False):
         # Views: of a tensor that was made from another of them, only the direct part of the gradient is wanted.
         inputs = [t.view_as(t) for t in tensors]
-        outs = _by_reference(_split([t.to(dtype) for t in inputs], levels), targets)
+        outs = _by_reference(_split([t.to(dtype) for t in inputs], levels), targets, fusion)
         outs = [out.to(grad.dtype) for out, grad in zip(outs, grads, strict=True)]
         needed = [t for t in inputs if t.requires_grad]
         found = iter(torch.autograd.grad(outs, needed, grads, create_graph=create_graph))
@@ -231,7 +245,7 @@ def _reference_backward(
 
 
 def _gradients(
-    grads: Sequence[Tensor], tensors: Sequence[Tensor], levels: int, targets: Sequence[int]
+    grads: Sequence[Tensor], tensors: Sequence[Tensor], levels: int, targets: Sequence[int], fusion: str
 ) -> Sequence[Tensor | None]:
     """What backward returns for xs, weights and biases.
 
@@ -241,14 +255,19 @@ def _gradients(
     is_followed = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
     is_followed = is_followed or forward_ad._current_level >= 0
     if is_followed or any(map(_functorch.is_legacy_batchedtensor, grads)):
-        return _reference_backward(grads, tensors, levels, targets)
+        return _reference_backward(grads, tensors, levels, targets, fusion)
     kernel = _kernels(tensors[0]).backward if _is_plain((*grads, *tensors)) else fused_backward
-    x_grads, weight_grads, bias_grads = kernel(list(grads), *_split(tensors, levels), targets)
+    x_grads, weight_grads, bias_grads = kernel(list(grads), *_split(tensors, levels), targets, fusion)
     return [*x_grads, *weight_grads, *bias_grads]
 
 
 def _backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    return *_split(_gradients(grads, ctx.saved_tensors, ctx.levels, ctx.targets), ctx.levels), None, None
+    return (
+        *_split(_gradients(grads, ctx.saved_tensors, ctx.levels, ctx.targets, ctx.fusion), ctx.levels),
+        None,
+        None,
+        None,
+    )
 
 
 fused.register_autograd(_backward, setup_context=_setup_context)
@@ -258,14 +277,16 @@ class _Direct(torch.autograd.Function):
     """`fused` and its autograd without the dispatcher."""
 
     @staticmethod
-    def forward(ctx: Any, levels: int, targets: list[int], out_dtype: torch.dtype, *tensors: Tensor) -> Any:
-        ctx.levels, ctx.targets = levels, targets
+    def forward(
+        ctx: Any, levels: int, targets: list[int], out_dtype: torch.dtype, fusion: str, *tensors: Tensor
+    ) -> Any:
+        ctx.levels, ctx.targets, ctx.fusion = levels, targets, fusion
         ctx.save_for_backward(*tensors)
-        return tuple(_kernels(tensors[0]).forward(*_split(tensors, levels), targets, out_dtype))
+        return tuple(_kernels(tensors[0]).forward(*_split(tensors, levels), targets, out_dtype, fusion))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        return None, None, None, *_gradients(grads, ctx.saved_tensors, ctx.levels, ctx.targets)
+        return None, None, None, None, *_gradients(grads, ctx.saved_tensors, ctx.levels, ctx.targets, ctx.fusion)
 
 
 def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tensor], list[int]]:

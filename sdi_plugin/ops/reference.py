@@ -8,6 +8,9 @@ from torch import Tensor
 
 from sdi_plugin.ops import bands
 
+# How the product of the levels is fused, and the scale of its asinh; 0: the product itself.
+FUSIONS = {"product": 0.0, "asinh": 2.0}
+
 _POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -53,6 +56,7 @@ def resize_smooth_multiply(
     biases: Sequence[Tensor],
     level: int,
     *,
+    fusion: str = "product",
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """See `sdi_plugin.ops.resize_smooth_multiply`."""
@@ -61,7 +65,13 @@ def resize_smooth_multiply(
     accumulator = torch.promote_types(xs[level].dtype, torch.float32)
     product = None
     for x, weight, bias in zip(xs, weights, biases, strict=True):
-        term = _CONV[dim](resize(x, size), weight, bias, padding="same").to(accumulator)
+        # padding=1, not "same": counters of FLOPs know the former's operator alone.
+        term = _CONV[dim](resize(x, size), weight, bias, padding=1).to(accumulator)
         product = term if product is None else product * term
     assert product is not None  # levels >= 1 is checked by the caller
-    return product.to(out_dtype or xs[level].dtype)
+    return bound(product, FUSIONS[fusion]).to(out_dtype or xs[level].dtype)
+
+
+def bound(product: Tensor, scale: float) -> Tensor:
+    """scale * asinh(product / scale), or the product where scale is 0."""
+    return scale * torch.asinh(product / scale) if scale else product

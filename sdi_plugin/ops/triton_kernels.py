@@ -104,6 +104,18 @@ def _tile(D, H, W, z, planes, C, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHAN
     return image, y, x, c, plane * H * W * C + inner, image * H * W * C + inner, mask
 
 
+@triton.jit
+def _asinh(z):
+    """log(1 + u); what 1 + u rounds away of a small u comes back to first order. Infinite and NaN as they are."""
+    size = tl.abs(z)
+    huge = size > 1e18  # whose square would overflow: asinh(z) = log(2 z)
+    within = tl.where(huge, 0.0, size)
+    u = within + within * within / (1 + tl.sqrt(1 + within * within))
+    t = tl.where(huge, size, 1 + u)
+    value = tl.log(t) + tl.where(huge, 0.6931471805599453, (u - (1 + u - 1)) / (1 + u))
+    return tl.where(z < 0, -value, value)
+
+
 @triton.jit(do_not_specialize=["D", "H", "W", "z", "planes"])
 def multiply(
     out_ptr,  # (B, D, H, W, C)
@@ -121,12 +133,15 @@ def multiply(
     DENSE: tl.constexpr,
     TAPS: tl.constexpr,
     PADDING: tl.constexpr,
+    BOUND: tl.constexpr,
     ACC: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
     """out = prod of (bias + dense) * prod of (bias + sum_t shift_t(U G_t)), on the planes from z of every image.
+
+    With BOUND that product p becomes BOUND * asinh(p / BOUND).
 
     Grid: (tiles of ROWS x COLUMNS, B * planes, blocks of CHANNELS).
     """
@@ -141,6 +156,8 @@ def multiply(
     for i in tl.static_range(DENSE):
         bias = tl.load(bias_ptr + i * C + c, c < C, other=0)[None, None, :]
         product *= bias + tl.load(dense_ptrs[i] + at, mask, other=0).to(ACC)
+    if BOUND > 0:
+        product = BOUND * _asinh(product / BOUND)
     tl.store(out_ptr + at, product, mask)
 
 
@@ -164,6 +181,7 @@ def multiply_backward(
     DENSE: tl.constexpr,
     TAPS: tl.constexpr,
     PADDING: tl.constexpr,
+    BOUND: tl.constexpr,
     ACC: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -174,8 +192,7 @@ def multiply_backward(
     Grid: as multiply's.
     """
     image, y, x, c, at, slab_at, mask = _tile(D, H, W, z, planes, C, ROWS, COLUMNS, CHANNELS)
-    before = tl.load(grad_ptr + at, mask, other=0).to(ACC)
-    terms, befores = (), ()
+    terms = ()
     for i in tl.static_range(DENSE + TAPS):
         term = tl.load(bias_ptr + i * C + c, c < C, other=0)[None, None, :]
         if i < DENSE:
@@ -199,8 +216,16 @@ def multiply_backward(
                 ACC,
             )
         terms += (term,)
+    before = tl.load(grad_ptr + at, mask, other=0).to(ACC)
+    if BOUND > 0:
+        z = terms[0] / BOUND
+        for i in tl.static_range(1, DENSE + TAPS):
+            z *= terms[i]
+        before /= tl.sqrt(1 + z * z)
+    befores = ()
+    for i in tl.static_range(DENSE + TAPS):
         befores += (before,)
-        before *= term
+        before *= terms[i]
     after = tl.full([ROWS, COLUMNS, CHANNELS], 1, ACC)
     program = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
     sum_ptr = bias_grad_ptr + program.to(tl.int64) * ((DENSE + TAPS) * C) + c

@@ -99,10 +99,15 @@ def resample(
         )
 
 
-def multiply(out: Tensor, dense: Sequence[Tensor], taps: Sequence[Taps], biases: Tensor, slab: Slab) -> None:
-    """out and dense: (B, [D,] H, W, C); biases: (terms, C), dense ones first, in the accumulator's dtype."""
+def multiply(
+    out: Tensor, dense: Sequence[Tensor], taps: Sequence[Taps], biases: Tensor, slab: Slab, bound: float
+) -> None:
+    """out and dense: (B, [D,] H, W, C); biases: (terms, C), dense ones first, in the accumulator's dtype.
+
+    bound: the scale of the product's asinh, or 0.
+    """
     lows, weights = _tables(taps, biases)
-    grid, arguments = _launch(out, len(dense), len(taps), biases, slab)
+    grid, arguments = _launch(out, len(dense), len(taps), biases, slab, bound)
     products = tuple(t.products for t in taps)
     kernels().multiply[grid](out, tuple(dense), products, lows, weights, biases, **arguments)
 
@@ -114,10 +119,11 @@ def multiply_backward(
     biases: Tensor,
     dense_grads: Sequence[Tensor],
     slab: Slab,
+    bound: float,
 ) -> tuple[list[Tensor], Tensor]:
     """Writes dense_grads. Returns the taps terms' gradients at the target's size, and the biases' (terms, C)."""
     lows, weights = _tables(taps, biases)
-    grid, arguments = _launch(grad, len(dense), len(taps), biases, slab)
+    grid, arguments = _launch(grad, len(dense), len(taps), biases, slab, bound)
     height, width, channels = grad.shape[-3:]
     term_grads = [t.products.new_empty(grid[1], height, width, channels) for t in taps]
     sums = biases.new_empty(grid[0] * grid[1], *biases.shape)
@@ -157,7 +163,7 @@ def taps_adjoint(term_grads: Sequence[Tensor], taps: Sequence[Taps], accumulator
 
 
 def _launch(
-    like: Tensor, dense: int, taps: int, biases: Tensor, slab: Slab
+    like: Tensor, dense: int, taps: int, biases: Tensor, slab: Slab, bound: float
 ) -> tuple[tuple[int, int, int], dict[str, Any]]:
     height, width, channels = like.shape[-3:]
     rows, columns, block = tile(channels, width, like.device)
@@ -168,6 +174,7 @@ def _launch(
         "DENSE": dense,
         "TAPS": taps,
         "PADDING": gpu_tables.PADDING,
+        "BOUND": bound,
         "ACC": _accumulator(biases),
     }
     tiles = {"ROWS": rows, "COLUMNS": columns, "CHANNELS": block}

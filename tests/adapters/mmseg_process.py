@@ -8,12 +8,7 @@ from typing import Any
 SMALL = [
     "model.backbone.init_cfg=None",
     "model.decode_head.channels=8",
-    "model.data_preprocessor.size=(32,32)",
-    "train_dataloader.dataset.pipeline.3.scale=(32,32)",
-    "train_dataloader.dataset.pipeline.4.scale=(32,32)",
-    "train_dataloader.dataset.pipeline.6.crop_size=(32,32)",
-    "val_dataloader.dataset.pipeline.1.scale=(32,32)",
-    "test_dataloader.dataset.pipeline.1.scale=(32,32)",
+    "image_size=(32,32)",
     "train_dataloader.batch_size=2",
     *(f"{part}_dataloader.num_workers=1" for part in ("train", "val", "test")),
     "train_cfg.max_iters=40",

@@ -59,7 +59,12 @@ CASES = {
 
 def plans(case: str, **configuration: Any) -> dict[str, Any]:
     """Plans of one configuration, "2d" or "3d_fullres"; nothing of the preprocessing is in them."""
-    found, patch = copy.deepcopy(CASES[case])
+    return plans_of(*CASES[case], **configuration)
+
+
+def plans_of(architecture: dict[str, Any], patch: Sequence[int], **configuration: Any) -> dict[str, Any]:
+    """Plans of one configuration with that architecture and patch size."""
+    found = copy.deepcopy(architecture)
     name = "2d" if len(patch) == 2 else "3d_fullres"
     entry = {"patch_size": list(patch), "batch_size": 2, "batch_dice": False, "architecture": found, **configuration}
     return {"dataset_name": "Dataset001_Test", "plans_name": "nnUNetPlans", "configurations": {name: entry}}

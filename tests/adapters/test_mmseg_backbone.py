@@ -1,5 +1,6 @@
 """PVTv2: shapes, freezing, weights that load entirely or not at all, layers for the optimiser."""
 
+import hashlib
 import time
 
 import pytest
@@ -15,6 +16,7 @@ import official
 import sdi_plugin.checkpoint
 import sdi_plugin.encoder
 from sdi_plugin.adapters.mmsegmentation import LayerDecayConstructor, PVTv2
+from sdi_plugin.adapters.mmsegmentation import backbone as backbone_module
 from sdi_plugin.checkpoint import CheckpointError, without_weights
 
 from mmseg.registry import MODELS
@@ -49,7 +51,7 @@ def test_every_size_has_the_channels_of_u_net_v2(name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "resnet50"}, "pvt_v2_b0, .*got 'resnet50'"),
+        ({"name": "resnet50"}, "^PVTv2: expected .*pvt_v2_b0, .*got 'resnet50'"),
         ({"out_indices": ()}, "out_indices from 0 to 3, increasing"),
         ({"out_indices": (1, 0)}, "increasing, got .1, 0."),
         ({"out_indices": (0, 4)}, "from 0 to 3"),
@@ -159,7 +161,7 @@ def test_a_file_that_does_not_fit_is_an_error_that_names_the_keys(files, tmp_pat
         "missing key": "x.pth.*Missing: stages_0.blocks.0.norm1.weight",
         "other size": "x.pth.*Of other shapes: patch_embed.proj.weight",
         "other architecture": "another architecture, with layer1.0.conv1.weight",
-        "no file": "x.pth",
+        "no file": "PVTv2: expected init_cfg's checkpoint, found no such file: .*x.pth.*None",
     }
     if case != "no file":
         torch.save(state, tmp_path / "x.pth")
@@ -173,6 +175,19 @@ def test_a_random_start_asks_for_nothing(monkeypatch):
     module = backbone(init_cfg=None)
     module.init_weights()
     assert isinstance(module, BaseModule)
+
+
+def test_zero_padding_does_not_blow_up_the_gradient_of_a_random_start():
+    norms = []
+    for size in (64, 40):  # the rest is zero, as mmseg pads images after it has normalised them
+        torch.manual_seed(0)
+        module = backbone(drop_path_rate=0)
+        module.init_weights()
+        x = torch.zeros(2, 3, 64, 64)
+        x[..., :size] = torch.randn(2, 3, 64, size)
+        torch.stack([y.square().mean() for y in module(x)]).sum().backward()
+        norms.append(float(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]).norm()))
+    assert norms[1] < 10 * norms[0]
 
 
 @pytest.mark.parametrize("where", ["hub", "URL"])
@@ -195,7 +210,7 @@ def test_an_unreachable_hub_is_an_error_within_ten_seconds(monkeypatch, tmp_path
 def test_a_url_is_downloaded_once(files, monkeypatch, tmp_path):
     calls = []
 
-    def download(url, target):
+    def download(url, target, hash_prefix=None):
         calls.append(url)
         torch.save(torch.load(files[0] / "official.pth"), target)
 
@@ -205,6 +220,31 @@ def test_a_url_is_downloaded_once(files, monkeypatch, tmp_path):
     for _ in range(2):
         pretrained("https://weights.invalid/a/pvt_v2_b0.pth").init_weights()
     assert calls == ["https://weights.invalid/a/pvt_v2_b0.pth"]
+
+
+def test_a_file_of_another_hash_is_an_error_and_stays_unloaded(files, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / "pvt_v2_b0.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes((files[0] / "official.pth").read_bytes())
+    url, right = "https://weights.invalid/pvt_v2_b0.pth", hashlib.sha256(file.read_bytes()).hexdigest()
+    pretrained(f"{url}#sha256={right}").init_weights()
+    with pytest.raises(RuntimeError, match=f"expected .*pvt_v2_b0.pth to have the SHA-256 {'0' * 64}, got {right}"):
+        pretrained(f"{url}#sha256={'0' * 64}").init_weights()
+
+
+@pytest.mark.parametrize("failure", ["", "PVTv2: could not get it"], ids=["there", "failed"])
+def test_only_the_first_process_of_a_machine_downloads_and_all_learn_of_a_failure(monkeypatch, failure):
+    monkeypatch.setattr(backbone_module, "is_distributed", lambda: True)
+    monkeypatch.setattr(backbone_module, "get_local_rank", lambda: 1)
+    monkeypatch.setattr(backbone_module, "_download", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr(backbone_module, "all_gather_object", lambda mine: [failure or None, mine])
+    url = "https://weights.invalid/pvt_v2_b0.pth"
+    if not failure:
+        assert backbone_module._local_file(url).name == "pvt_v2_b0.pth"
+        return
+    with pytest.raises(RuntimeError, match=failure):
+        backbone_module._local_file(url)
 
 
 def test_pretrained_true_takes_the_hubs_weights(files, monkeypatch):

@@ -4,6 +4,7 @@ import os
 import pickle
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
 import torch
@@ -84,7 +85,36 @@ def test_getattr_reaches_the_statistics_alone(tmp_path, name):
     with pytest.raises(CheckpointError, match="x.pth"):
         CheckpointLoader.load_checkpoint(str(tmp_path / "x.pth"), "cpu")
     torch.save({"x": GetattrChain("mean")}, tmp_path / "x.pth")
-    assert CheckpointLoader.load_checkpoint(str(tmp_path / "x.pth"), "cpu")["x"] is HistoryBuffer.mean
+    assert CheckpointLoader.load_checkpoint(str(tmp_path / "x.pth"), "cpu") == {"x": None}
+
+
+@pytest.mark.parametrize("reader", ["mmengine", "torch"])
+@pytest.mark.parametrize("trick", hostile.NUMPY_TRICKS)
+def test_numpy_data_other_than_numbers_are_refused(tmp_path, reader, trick):
+    (tmp_path / "x.pth").write_bytes(hostile.saved({"x": hostile.NUMPY_TRICKS[trick]}))
+    with pytest.raises(Exception, match=r"numpy data other than numbers|takes no arguments|numpy\.float64"):
+        READERS[reader](str(tmp_path / "x.pth"))
+
+
+def test_a_file_cannot_change_the_statistics_of_the_class(tmp_path):
+    buffer = history()
+    buffer._statistics_methods = {"mean": torch.Tensor}  # what the pickled state says, for all buffers of a process
+    torch.save({"x": buffer}, tmp_path / "x.pth")
+    before = dict(HistoryBuffer._statistics_methods)
+    found = CheckpointLoader.load_checkpoint(str(tmp_path / "x.pth"), "cpu")["x"]
+    assert type(found) is HistoryBuffer
+    assert found.statistics("mean") == 3.5 / 3
+    assert HistoryBuffer._statistics_methods == before
+
+
+def test_a_url_is_read_with_weights_only(tmp_path, monkeypatch):
+    cached = tmp_path / "hub" / "checkpoints" / "x.pth"
+    cached.parent.mkdir(parents=True)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    torch.save({"meta": Malice(tmp_path / "made")}, cached)
+    with pytest.raises(CheckpointError, match="was not run"):
+        CheckpointLoader.load_checkpoint("https://nowhere.invalid/x.pth", "cpu")
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_missing_file_is_an_error(tmp_path):

@@ -36,11 +36,39 @@ def test_in_index_chooses_among_the_maps_of_the_backbone():
 
 
 @pytest.mark.parametrize(
-    ("in_channels", "in_index"), [((8, 16), (0, 1, 2)), (8, None), ((8, 16), 1)], ids=["lengths", "one", "index"]
+    ("in_channels", "in_index", "message"),
+    [
+        ((8, 16), (0, 1, 2), r"one in_channels for each in_index, got in_channels=\(8, 16\) and in_index=\(0, 1, 2\)"),
+        (512, None, r"one in_channels for each level, fine to coarse, such as \[64, 128, 320, 512\], got 512"),
+        ((8, 16), 1, "one in_channels for each in_index, got .* in_index=1"),
+        ((), None, "one in_channels for each level, .*, got \\(\\)"),
+    ],
+    ids=["lengths", "one", "index", "none"],
 )
-def test_mismatched_in_channels_and_in_index_are_an_assertion_error(in_channels, in_index):
-    with pytest.raises(AssertionError):
+def test_mismatched_in_channels_and_in_index(in_channels, in_index, message):
+    with pytest.raises(ValueError, match=f"UNetV2Head: expected {message}"):
         head(in_channels, in_index=in_index)
+
+
+def test_a_backbone_of_too_few_maps_is_an_error():
+    message = r"5 maps .*in_index=\[0, 1, 2, 3, 4\].*, got 4 from the backbone. Pass in_channels of 4 levels"
+    with pytest.raises(ValueError, match=message):
+        head((8, 16, 24, 32, 40))(given.features((8, 16, 24, 32)))
+    with pytest.raises(ValueError, match=r"in_index=\(1, 4\).*, got 4 from the backbone"):
+        head((16, 40), in_index=(1, 4))(given.features((8, 16, 24, 32)))
+
+
+def test_maps_from_coarse_to_fine_are_an_error_and_in_index_turns_them_round():
+    maps = given.features()
+    backwards = given.CHANNELS[::-1]
+    with pytest.raises(ValueError, match=r"fine to coarse, got the sizes 4x6, 8x12, 16x24 .*in_index=\(2, 1, 0\)"):
+        head(backwards, in_index=(2, 1, 0))(maps)
+    with pytest.raises(ValueError, match="fine to coarse, got the sizes 4x6, 8x12, 16x24"):
+        head(backwards)(maps[::-1])
+    module = head(in_index=(2, 1, 0))  # as for the decoder of mmseg's UNet, which gives coarse maps first
+    assert module(maps[::-1]).shape[2:] == maps[0].shape[2:]
+    equal = [torch.randn(1, c, 8, 8) for c in given.CHANNELS]  # dilated backbones
+    assert head()(equal).shape[2:] == (8, 8)
 
 
 def test_other_maps_than_announced():
@@ -54,6 +82,10 @@ def test_other_maps_than_announced():
         ({"out_channels": 1, "num_classes": 3}, "num_classes=2 .*, got 3"),
         ({"out_channels": 1, "threshold": 1.0}, "threshold between 0 and 1, got 1.0"),
         ({"out_channels": 1, "sampler": {"type": "OHEMPixelSampler"}}, "no sampler with out_channels=1"),
+        (
+            {"out_channels": 1, "loss_decode": {**BCE, "class_weight": [1.0, 5.0]}},
+            r"class_weight of one value, .*, got \[1.0, 5.0\]. Use class_weight=",
+        ),
         ({"sampler": {"type": "OHEMPixelSampler"}, "loss_decode": {"type": "StructureLoss"}}, "without a sampler"),
         ({"deep_supervision": 4}, "deep_supervision from 0 to 3 levels, got 4"),
         ({"deep_supervision": 2, "head_weights": [1.0]}, "2 head_weights"),
@@ -107,6 +139,16 @@ def test_one_channel_losses_and_accuracy_equal_their_definitions():
     torch.testing.assert_close(found["loss_dice"], dice)
     torch.testing.assert_close(found["loss_structure"], structure)
     torch.testing.assert_close(found["acc_seg"], accuracy)
+
+
+def test_class_weight_of_one_channel_is_that_of_the_foreground():
+    target = labels()
+    target[0, :5] = 255
+    weighted = head(out_channels=1, loss_decode={**BCE, "class_weight": [3.0]})
+    logits = torch.randn(2, 1, 64, 96)
+    valid, mask = target != 255, (target == 1).float()
+    expected = F.binary_cross_entropy_with_logits(logits[:, 0][valid], mask[valid], pos_weight=torch.tensor(3.0))
+    torch.testing.assert_close(weighted.loss_by_feat(logits, given.samples(target))["loss_ce"], expected)
 
 
 def test_a_perfect_prediction_costs_nothing_with_one_channel():

@@ -81,8 +81,26 @@ def test_trains_tests_and_resumes_after_a_kill(wheel, folder):
     assert all(torch.equal(value, found[key]) for key, value in expected.items())
     assert scores(folder / "killed")[-1] == scores(folder / "unbroken")[-1]
 
-    options = ("--checkpoint", "unbroken/iter_40.pth", "--work-dir", "tested", "--show-dir", "tested/show")
+    options = (
+        "--checkpoint",
+        "unbroken/iter_40.pth",
+        "--work-dir",
+        "tested",
+        "--show-dir",
+        "tested/show",
+        "--out",
+        "out",
+    )
     for more in ((), ("--tta",)):
         arguments = ("unetv2_pvt_b0_isic.py", *options, *more, "--cfg-options", *mmseg_process.SMALL)
         assert "DSC" in mim(wheel, folder, "test", "sdi-plugin", *arguments)
     assert len(list((folder / "tested").rglob("*.png"))) >= 6
+    assert sorted(path.stem for path in (folder / "out").iterdir()) == [f"ISIC_{i}" for i in range(6)]
+
+
+def test_runs_mmsegs_scripts(wheel, folder):
+    config = str(wheel / "sdi_plugin" / ".mim" / "configs" / "unetv2_pvt_b0_isic.py")
+    assert "Params: 3.636M" in mim(wheel, folder, "run", "sdi-plugin", "get_flops", config, "--shape", "64")
+    assert "elsewhere" in mim(
+        wheel, folder, "run", "sdi-plugin", "print_config", config, "--cfg-options", "data_root=elsewhere"
+    )

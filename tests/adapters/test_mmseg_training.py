@@ -40,24 +40,19 @@ def data(tmp_path_factory) -> Path:
 
 def configure(data: Path | list[str], work_dir: Path, name: str = "unetv2_pvt_b0_isic.py", side: int = 32) -> Config:
     """A config of the repository, cut down to small images and six iterations with two validations."""
-    config, size = Config.fromfile(CONFIGS / name), (side, side)
+    config = Config.fromfile(CONFIGS / name)
+    config.merge_from_dict({"image_size": side})
     config.work_dir, config.launcher, config.log_level = str(work_dir), "none", "ERROR"
     config.experiment_name = f"test-{next(NUMBER)}"
     config.visualizer.name = config.experiment_name  # mmengine keeps visualizers by name
     config.model.backbone.init_cfg = None
     config.model.decode_head.channels = 8
-    config.model.data_preprocessor.size = size
     for part in ("train", "val", "test"):
         loader = config[f"{part}_dataloader"]
         if loader is None:
             continue
         loader.update(num_workers=0, persistent_workers=False, batch_size=2 if part == "train" else 1)
         loader.dataset.update(data_root=data if isinstance(data, list) else str(data), ann_file=f"splits/{part}.txt")
-        for step in loader.dataset.pipeline:
-            if step.type in ("Resize", "RandomResize"):
-                step.scale = size
-            if step.type == "RandomCrop":
-                step.crop_size = size
     config.train_cfg.update(max_iters=6, val_interval=3)
     config.default_hooks.checkpoint.interval = 2
     config.default_hooks.logger.interval = 1

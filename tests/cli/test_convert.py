@@ -47,7 +47,7 @@ def test_official_to_core(tmp_path: Path, source: Path, weights: dict[str, Tenso
     _assert_same(checkpoint.read(tmp_path / "x.safetensors"), checkpoint.convert(weights)[0])
     assert capsys.readouterr().out.splitlines() == [
         f"{source}: official U-Net v2 (encoder=pvt_v2_b0, in_channels=3, classes=2, channels=16, deep_supervision=4, "
-        "norm=None); dropped encoder.backbone.head.weight, encoder.backbone.head.bias, deconv5.weight; "
+        "norm=None, fusion=product); dropped encoder.backbone.head.weight, encoder.backbone.head.bias, deconv5.weight; "
         f"wrote {tmp_path / 'x.safetensors'} (core)"
     ]
     with safe_open(tmp_path / "x.safetensors", "pt") as file:

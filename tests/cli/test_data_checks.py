@@ -84,13 +84,6 @@ def test_skip_bad_with_nothing_good_is_an_error(tmp_path):
         prepare("etis", source, tmp_path / "out", skip_bad=True)
 
 
-def test_masks_of_other_values_are_an_error(tmp_path):
-    source = plain_source(tmp_path / "in", ["a"])
-    Image.new("L", (16, 16), 7).save(source / "masks" / "a.png")
-    with pytest.raises(CommandError, match="maximum of 7"):
-        prepare("etis", source, tmp_path / "out")
-
-
 def test_two_images_for_one_id_are_an_error(tmp_path):
     source = plain_source(tmp_path / "in")
     (source / "images" / "a.png").write_bytes(picture())

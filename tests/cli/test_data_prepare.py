@@ -100,8 +100,9 @@ def test_masks_with_0_and_1_or_up_to_255_become_0_and_1(foreground, tmp_path):
 
 
 def test_noise_in_one_empty_mask_stays_background(tmp_path):
-    files = pairs("images/{}.png", "masks/{}.png", "a", "b") | {"masks/b.png": encode("mask", "b", ".png", 1)}
-    prepare("etis", write_folder(files, tmp_path / "in"), tmp_path / "out")
+    masks = {"masks/a.jpg": encode("mask", "a", ".jpg"), "masks/b.jpg": encode("mask", "b", ".jpg", 9)}
+    images = {f"images/{id_}.png": encode("image", id_, ".png") for id_ in "ab"}
+    prepare("etis", write_folder(images | masks, tmp_path / "in"), tmp_path / "out")
     with Image.open(tmp_path / "out" / "masks" / "b.png") as mask:
         assert not np.asarray(mask).any()
 

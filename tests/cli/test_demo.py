@@ -182,9 +182,9 @@ def spoil_all(folder):
     [
         (spoil_mask, "1 images of .* have no mask: case3"),
         (spoil_split, "1 ids of the splits have no image and mask in .*: case99"),
-        (spoil_image, "case3.png is not a readable image"),
-        (spoil_size, r"image and mask of case3 differ in size: \(40, 40\) and \(5, 6\)"),
-        (spoil_values, "the masks in .* to have the values 0/1 or 0/255, got a maximum of 85"),
+        (spoil_image, "1 of 10 pairs in .* case3: unreadable image: not an image file"),
+        (spoil_size, "case3: size differs: image 40 x 40, mask 5 x 6"),
+        (spoil_values, "10 of 10 pairs .* case0: mask with values up to 85, .* 0 and 255"),
         (spoil_all, "found no images there"),
     ],
     ids=["no-mask", "unknown-id", "unreadable", "sizes", "values", "empty"],

@@ -141,5 +141,5 @@ def test_the_default_device_is_of_no_account(size):
 
 
 def test_the_plan_of_a_wide_map_is_small():
-    plan = cpu._plan(1, ((8, 10_000), (4, 5_000)), (0, 1), 8, 8, torch.float32)
+    plan = cpu._plan(1, ((8, 10_000), (4, 5_000)), (0, 1), 8, 8, torch.float32, "product")
     assert plan.nbytes < 3_000_000

@@ -53,11 +53,11 @@ def upstream(outputs):
     return [torch.randn(o.shape, generator=generator).to(o.device, o.dtype) for o in outputs]
 
 
-def ours(case, targets, dtype):
+def ours(case, targets, dtype, fusion="product"):
     """Lists of outputs and of the gradients of xs, weights and biases."""
     xs, weights, biases = [[t.to(dtype) for t in group] for group in case]
-    outputs = gpu.forward(xs, weights, biases, targets, dtype)
-    return [outputs, *gpu.backward(upstream(outputs), xs, weights, biases, targets)]
+    outputs = gpu.forward(xs, weights, biases, targets, dtype, fusion)
+    return [outputs, *gpu.backward(upstream(outputs), xs, weights, biases, targets, fusion)]
 
 
 def theirs(function, case, targets, dtype):
@@ -71,11 +71,11 @@ def theirs(function, case, targets, dtype):
     return [outputs, *([t.grad for t in group] for group in case)]
 
 
-def check_error(case, targets, dtype, function=eager, slack=0.0):
+def check_error(case, targets, dtype, function=eager, slack=0.0, fusion="product"):
     exact = theirs(function, case, targets, torch.float64)
     plain = theirs(function, case, targets, dtype)
     names = ("output", "x", "weight", "bias")
-    for name, a, b, c in zip(names, ours(case, targets, dtype), plain, exact, strict=True):
+    for name, a, b, c in zip(names, ours(case, targets, dtype, fusion), plain, exact, strict=True):
         assert all(t.dtype == dtype and t.shape == e.shape for t, e in zip(a, c, strict=True)), name
         error, allowed, scale = (
             torch.cat([t.flatten() for t in tensors]).norm()
@@ -101,6 +101,29 @@ CASES = {
 def test_error_is_at_most_twice_that_of_eager_torch(size, levels, channels, batch, dtype, monkeypatch):
     monkeypatch.setattr(gpu_terms, "is_by_taps", always_by_taps)
     check_error(stage_case(size, levels, channels, batch=batch), range(levels), dtype)
+
+
+def bounded_eager(xs, weights, biases, level):
+    return 2 * torch.asinh(eager(xs, weights, biases, level) / 2)
+
+
+@pytest.mark.parametrize("factor", [1, 30], ids=["small", "large"])
+@pytest.mark.parametrize("case", ["paper", "odd", "3d"])
+def test_asinh_is_as_exact(case, factor, monkeypatch):
+    monkeypatch.setattr(gpu_terms, "is_by_taps", always_by_taps)
+    size, levels, channels, batch = CASES[case]
+    xs, weights, biases = stage_case(size, levels, channels, batch=batch)
+    scaled = [xs, [factor * w for w in weights], [factor * b for b in biases]]
+    # Two units in the last place of the whole, where eager torch happens to be exact.
+    check_error(scaled, range(levels), torch.float32, bounded_eager, slack=2, fusion="asinh")
+
+
+def test_asinh_keeps_infinite_values_and_nan():
+    x = torch.tensor([torch.inf, -torch.inf, torch.nan, 3e38, -1e-3], device=DEVICE).view(-1, 1, 1, 1)
+    weight = torch.zeros(1, 1, 3, 3, device=DEVICE)
+    weight[0, 0, 1, 1] = 1
+    (output,) = gpu.forward([x], [weight], [torch.zeros(1, device=DEVICE)], [0], torch.float32, "asinh")
+    torch.testing.assert_close(output, 2 * torch.asinh(x / 2), equal_nan=True)
 
 
 mixed = st.one_of(

@@ -1,8 +1,16 @@
 """What nnU-Net reads of the folder that nnUNet_extTrainer names: the trainers themselves are defined elsewhere."""
 
+from typing import Any
+
 try:
-    from sdi_plugin.adapters.nnunet.variants import *  # noqa: F403
+    from sdi_plugin.adapters.nnunet import variants
 except Exception as error:  # an error in here would stop nnU-Net's search for any other trainer
     import sys
 
+    variants = None
     print(f"sdi-plugin: its trainers are not available: {error}", file=sys.stderr)
+
+
+def __getattr__(name: str) -> Any:
+    """The trainer of that name, or a variant of one."""
+    return getattr(variants, name)

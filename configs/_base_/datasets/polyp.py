@@ -2,7 +2,7 @@
 # and ETIS. From PraNet's TrainDataset and TestDataset, for each NAME of kvasir clinicdb colondb cvc300 etis:
 #   sdi-plugin data prepare NAME --source PraNet/ --out data/NAME --layout mmseg
 dataset_type = "PolypDataset"
-image_size = (352, 352)
+image_size = (352, 352)  # height, width
 meta_keys = (
     "img_path",
     "seg_map_path",
@@ -20,12 +20,12 @@ train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
     dict(type="MaskToLabels"),
-    dict(type="Resize", scale=image_size, keep_ratio=False),
+    dict(type="Resize", scale=image_size[::-1], keep_ratio=False),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=image_size, keep_ratio=False),
+    dict(type="Resize", scale=image_size[::-1], keep_ratio=False),
     dict(type="LoadAnnotations"),  # after Resize: masks keep their own size, at which DSC is measured
     dict(type="MaskToLabels"),
     dict(type="PackSegInputs", meta_keys=meta_keys),
@@ -35,7 +35,7 @@ tta_pipeline = [
     dict(
         type="TestTimeAug",
         transforms=[
-            [dict(type="Resize", scale=image_size, keep_ratio=False)],
+            [dict(type="Resize", scale=image_size[::-1], keep_ratio=False)],
             [
                 dict(type="RandomFlip", prob=0.0, direction="horizontal"),
                 dict(type="RandomFlip", prob=1.0, direction="horizontal"),

@@ -13,9 +13,7 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
     # Two are kept: mmengine removes an old one before it has written the new.
-    checkpoint=dict(
-        type="CheckpointHook", by_epoch=False, interval=2500, max_keep_ckpts=2, save_best="DSC", rule="greater"
-    ),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2500, max_keep_ckpts=2, save_best="DSC"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="SegVisualizationHook"),
 )

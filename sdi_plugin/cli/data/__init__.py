@@ -15,7 +15,9 @@ _PREPARE_EXAMPLE = """example:
   sdi-plugin data prepare clinicdb --source PraNet/ --out nnUNet_raw/Dataset102_ClinicDB --layout nnunet
 
 Download the data set from its official page first (`sdi-plugin data list`). The source may be one zip archive, or a
-folder with archives or unpacked files. Nothing is written unless every image has a readable mask of the same size.
+folder with archives or unpacked files. Nothing is written unless every image has a readable mask of the same size, both
+turned as their EXIF orientation says. Masks hold 0 and 1, or dark and bright values (above 127 is foreground), the same
+in all files; colours, label maps of several classes and transparent pixels are errors that name the file.
 
 layouts:
   plain   images/, masks/ (0 and 1), splits/*.txt, dataset.json

@@ -22,11 +22,13 @@ from sdi_plugin.version import __version__
 try:
     from tqdm import tqdm
 
-    from sdi_plugin.cli.data import images
+    from sdi_plugin.cli.data import images, masks
 except ImportError as error:
     raise ImportError(
         f"data prepare needs Pillow and tqdm ({error}). Install them: pip install 'sdi-plugin[smp]'"
     ) from error
+
+_SHOWN = 50  # problems, where they are errors
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,8 +73,6 @@ def prepare(
         kept = {split: [id_ for id_ in ids if id_ in inspections] for split, ids in found.splits.items()}
         chosen = _choose(kept, family, sorted(inspections)) if layout == "nnunet" else None
         items = layouts.plan(layout, {id_: seen.jpeg for id_, seen in inspections.items()}, size, chosen)
-        peak = max(seen.peak for seen in inspections.values())
-        threshold = images.mask_threshold(peak, f"the masks of {dataset.name}")
         if chosen:
             kept = dict(zip(("train", "val", "test"), chosen, strict=True))
             kept = {split: ids for split, ids in kept.items() if ids}
@@ -91,18 +91,26 @@ def prepare(
             for folder in {Path(path).parent for item in items for path in (item.image, item.mask)}:
                 (partial / folder).mkdir(exist_ok=True)
 
-            def write(item: layouts.Item) -> None:
+            def write(item: layouts.Item) -> bool:
                 image = opened.read(found.images[item.id])
                 if item.copy:
                     (partial / item.image).write_bytes(image)
                 else:
                     images.write_rgb(image, partial / item.image, size)
-                images.write_mask(opened.read(found.masks[item.id]), partial / item.mask, size, threshold)
+                kept_foreground = images.write_mask(opened.read(found.masks[item.id]), partial / item.mask, size)
+                return kept_foreground or inspections[item.id].empty
 
-            _in_threads(write, items, "write")
+            fine = _in_threads(write, items, "write")
             layouts.write_description(partial, layout, description, kept, items, chosen)
+    lost = [item.id for item, is_fine in zip(items, fine, strict=True) if not is_fine]
+    if lost:
+        print(f"{len(lost)} masks lost all foreground at --size {size}: {_first(lost)}", file=sys.stderr)
     listed = ", ".join(f"{split} {count}" for split, count in counts.items())
     return f"{dataset.name}: {len(items)} of {dataset.images} images ({listed}) in {out}"
+
+
+def _first(ids: list[str]) -> str:
+    return ", ".join(ids[:5]) + (" ..." if len(ids) > 5 else "")
 
 
 def _dataset(name: str) -> Dataset:
@@ -131,12 +139,17 @@ def _check(dataset: Dataset, source: Source, found: Found, skip_bad: bool) -> di
         return images.inspect(image, mask)
 
     inspections = dict(zip(paired, _in_threads(inspect, paired, "check"), strict=True))
-    problems += [f"{id_}: {seen.problem}" for id_, seen in inspections.items() if seen.problem]
+    bad = {id_: seen.problem for id_, seen in inspections.items() if seen.problem}
+    bad |= masks.disagreeing({id_: seen.scale for id_, seen in inspections.items() if id_ not in bad})
+    problems += [f"{id_}: {problem}" for id_, problem in sorted(bad.items())]
     for split, ids in found.splits.items():
         problems += [f"{id_}: in split {split}, but there is no such image" for id_ in ids if id_ not in found.images]
-    for problem in problems:
+    shown = len(problems) if skip_bad else _SHOWN  # what is left out is told completely
+    for problem in problems[:shown]:
         print(f"{'left out: ' if skip_bad else ''}{problem}", file=sys.stderr)
-    good = {id_: seen for id_, seen in inspections.items() if seen.problem is None}
+    if problems[shown:]:
+        print(f"... and {len(problems) - shown} more", file=sys.stderr)
+    good = {id_: seen for id_, seen in inspections.items() if id_ not in bad}
     if problems and not skip_bad:
         raise CommandError(
             f"{len(problems)} problem(s) in {source.path}, listed above; nothing was written. Repair the source, or "
@@ -144,6 +157,14 @@ def _check(dataset: Dataset, source: Source, found: Found, skip_bad: bool) -> di
         )
     if not good:
         raise CommandError(f"no good pair of image and mask of {dataset.name} in {source.path}; nothing was written.")
+    masks.check_not_all_empty([seen.empty for seen in good.values()], f"{source.path}; nothing was written")
+    turned = [id_ for id_, seen in good.items() if seen.turned]
+    if turned:
+        print(
+            f"{len(turned)} pairs have an EXIF orientation in one file and another or none in the other. Applied; see "
+            f"whether they fit: {_first(turned)}",
+            file=sys.stderr,
+        )
     return good
 
 

@@ -12,13 +12,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from sdi_plugin.cli.data import pairing, splits
-from sdi_plugin.cli.data.images import mask_threshold
+from sdi_plugin.cli.data import masks, pairing, pixels, splits
+from sdi_plugin.cli.data.images import check_sizes
+from sdi_plugin.cli.data.pixels import PixelError
 from sdi_plugin.cli.demo.images import lesion_image
 from sdi_plugin.cli.errors import CommandError
 
 Item = TypeVar("Item")
 DRAWN_TRAIN, DRAWN_TEST = 256, 64
+_SHOWN = 20  # problems in one error
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def draw(size: int, seed: int) -> Data:
 
     def split(name: str, number: int, count: int) -> Split:
         pairs = [lesion_image((seed, number, i), size) for i in _progress(range(count), f"drawing {name} images")]
-        return _split([f"{name}-{i:03d}" for i in range(count)], [a for a, _ in pairs], [b for _, b in pairs], 127)
+        return _split([f"{name}-{i:03d}" for i in range(count)], [a for a, _ in pairs], [b for _, b in pairs])
 
     return Data(
         title="drawn images",
@@ -70,7 +72,7 @@ def load(folder: Path, size: int, family: str | None) -> Data:
     """Real images with their splits.
 
     Raises:
-        CommandError: no images, masks or splits there; an image without a mask, or that cannot be read.
+        CommandError: no images, masks or splits there; an image without a mask; files that cannot be used.
     """
     if not folder.is_dir():
         raise CommandError(f"demo: expected a folder with images/, masks/ and splits/ for --data, got {folder}.")
@@ -88,26 +90,39 @@ def load(folder: Path, size: int, family: str | None) -> Data:
             f"demo: {len(unknown)} ids of the splits have no image and mask in {folder}: {', '.join(unknown[:5])} ..."
         )
 
+    problems: dict[str, str] = {}
+    scales: dict[str, int | None] = {}
+
     def read(names: list[str], title: str) -> list[tuple[Image.Image, Image.Image]]:
-        images = []
+        pairs_read = []
         for name in _progress(names, f"reading {title} images"):
-            image, mask = (_open(path) for path in pairs[name])
-            if image.size != mask.size:
-                raise CommandError(f"demo: image and mask of {name} differ in size: {image.size} and {mask.size}.")
-            images.append((image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR), mask.convert("L")))
-        return images
+            try:
+                loaded, mask = pixels.load(pairs[name][0], "image"), masks.read(pairs[name][1])
+                check_sizes(loaded, mask)
+                image = pixels.rgb(loaded).resize((size, size), Image.Resampling.BILINEAR)
+            except PixelError as error:
+                problems[name] = str(error)
+                continue
+            scales[name] = mask.scale
+            pairs_read.append((image, mask.pixels))
+        return pairs_read
 
     read_train, read_test = read(train, "training"), read(test, "held-out")
-    threshold = mask_threshold(
-        max(int(np.array(mask).max()) for _, mask in read_train + read_test), f"the masks in {folder}"
-    )
+    problems |= masks.disagreeing(scales)
+    if problems:
+        listed = "; ".join(f"{name}: {problem}" for name, problem in sorted(problems.items())[:_SHOWN])
+        raise CommandError(
+            f"demo: {len(problems)} of {len(train) + len(test)} pairs in {folder} cannot be used: {listed}"
+            f"{' ...' if len(problems) > _SHOWN else '.'}"
+        )
+    masks.check_not_all_empty([mask.getextrema()[1] == 0 for _, mask in read_train + read_test], str(folder))
     small = [mask.resize((size, size), Image.Resampling.NEAREST) for _, mask in read_train]
     return Data(
         title=f"{folder.resolve().name} ({len(train)} to train, {len(test)} held out)",
         note="Held-out masks are compared at their own size, as the official polyp evaluation does."
         + _splits_note(given, chosen is without_splits, train),
-        train=_split(train, [image for image, _ in read_train], small, threshold),
-        test=_split(test, [image for image, _ in read_test], [mask for _, mask in read_test], threshold),
+        train=_split(train, [image for image, _ in read_train], small),
+        test=_split(test, [image for image, _ in read_test], [mask for _, mask in read_test]),
     )
 
 
@@ -118,18 +133,9 @@ def _splits_note(given: dict[str, list[str]], made_here: bool, train: list[str])
     return f" Splits: {name or 'train and test'}."
 
 
-def _split(names: list[str], images: list[Image.Image], masks: list[Image.Image], threshold: int) -> Split:
+def _split(names: list[str], images: list[Image.Image], masks: list[Image.Image]) -> Split:
     pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous() for image in images]
-    return Split(names, torch.stack(pixels), [torch.from_numpy(np.array(mask) > threshold)[None] for mask in masks])
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except Exception as error:  # Pillow's decoders raise anything on damaged files
-        raise CommandError(f"demo: {path} is not a readable image ({error}). Replace it or leave it out.") from error
+    return Split(names, torch.stack(pixels), [torch.from_numpy(np.array(mask) > 0)[None] for mask in masks])
 
 
 def _progress(items: Iterable[Item], title: str) -> Iterable[Item]:

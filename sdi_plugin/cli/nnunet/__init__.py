@@ -16,7 +16,7 @@ _RUN_EXAMPLE = """examples:
   sdi-plugin nnunet run nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerUNetV2
   sdi-plugin nnunet run nnUNetv2_plan_experiment -d 4 -pl nnUNetPlannerUNetV2
 
-Needed for the planner, which nnU-Net looks for in its own package only, and with nnunetv2 2.6 and 2.7, which look for
+Needed for the planners, which nnU-Net looks for in its own package only, and with nnunetv2 2.6 and 2.7, which look for
 trainers there only. With -num_gpus above 1 these two do not find them.
 """
 
@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     for name, run, text in (
         ("enable", run_enable, "write the start-up files into site-packages, for editable installs"),
         ("disable", run_disable, "remove them"),
-        ("status", run_status, "say whether nnU-Net finds the trainers, and why"),
+        ("status", run_status, "say whether nnU-Net finds the trainers, and why; exits with 1 where it does not"),
     ):
         verb = verbs.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: sdi-plugin nnunet {name}"
@@ -41,8 +41,8 @@ def add_parser(commands: Any) -> None:
         verb.set_defaults(run=run)
     verb = verbs.add_parser(
         "run",
-        help="run a command of nnU-Net that knows the trainers and the planner, whatever is enabled",
-        description="Run a command of nnU-Net in which the trainers and the planner of sdi-plugin are known.",
+        help="run a command of nnU-Net that knows the trainers and planners, whatever is enabled",
+        description="Run a command of nnU-Net in which the trainers and planners of sdi-plugin are known.",
         epilog=_RUN_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -63,10 +63,12 @@ def run_disable(arguments: argparse.Namespace) -> None:
     print(startup.disable())
 
 
-def run_status(arguments: argparse.Namespace) -> None:
+def run_status(arguments: argparse.Namespace) -> int:
     from sdi_plugin.cli.nnunet import startup
 
-    print(startup.status())
+    text, on = startup.status()
+    print(text)
+    return 0 if on else 1
 
 
 def run_command(arguments: argparse.Namespace) -> None:

@@ -1,10 +1,10 @@
-"""A command of nnU-Net in a process that knows the trainers and the planner of this package."""
+"""A command of nnU-Net in a process that knows the trainers and planners of this package."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -35,10 +35,9 @@ def run(name: str, arguments: list[str]) -> None:
 
 def register() -> None:
     """Make nnU-Net's searches in this process know the classes of this package."""
-    from sdi_plugin.adapters.nnunet import nnUNetPlannerUNetV2
-    from sdi_plugin.adapters.nnunet.variants import TRAINERS
+    from sdi_plugin.adapters.nnunet import planner, variants
 
-    known: dict[str, type] = {**TRAINERS, nnUNetPlannerUNetV2.__name__: nnUNetPlannerUNetV2}
+    known = (variants, planner)
     for module_name in _SEARCHING:
         try:
             module: Any = importlib.import_module(module_name)
@@ -48,8 +47,11 @@ def register() -> None:
             module.recursive_find_python_class = _knowing(known, module.recursive_find_python_class)
 
 
-def _knowing(known: dict[str, type], search: Callable[..., Any]) -> Callable[..., Any]:
+def _knowing(modules: Sequence[Any], search: Callable[..., Any]) -> Callable[..., Any]:
     def find(folder: str, class_name: str, *arguments: Any, **named: Any) -> Any:
-        return known.get(class_name) or search(folder, class_name, *arguments, **named)
+        for module in modules:
+            if hasattr(module, class_name):
+                return getattr(module, class_name)
+        return search(folder, class_name, *arguments, **named)
 
     return find

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
+import json
 import os
 import subprocess
 import sys
 from importlib import metadata, util
 from pathlib import Path
+from typing import NamedTuple
 
 from sdi_plugin import atomic
 from sdi_plugin.cli.errors import CommandError
@@ -16,22 +19,35 @@ from sdi_plugin.cli.errors import CommandError
 FILES = ("_sdi_plugin_nnunet.py", "sdi_plugin_nnunet.pth", "sdi_plugin_nnunet.start")
 OFF_SWITCH = "SDI_PLUGIN_NNUNET"
 _VARIABLE = "nnUNet_extTrainer"
+# The start-up line swallows its errors: called once more, its function says them.
+_REPORT = f"""import json, os, sys
+module, variable, error = sys.modules.get("_sdi_plugin_nnunet"), os.environ.get({_VARIABLE!r}, ""), ""
+try:
+    module and module.append()
+except Exception as raised:
+    error = f"{{type(raised).__name__}}: {{raised}}"
+print(json.dumps([module is not None, variable, error]))"""
 
 
 def enable() -> str:
     """Write the files, and enter them into the list by which pip uninstalls this package.
 
     Raises:
-        CommandError: site-packages cannot be written to.
+        CommandError: site-packages cannot be written to, or Python does not read start-up files there.
     """
     site, record = _site_packages()
+    missing = [name for name in FILES if not (site / name).exists()]
     try:
         for name in FILES:
             atomic.write(site / name, (_adapter() / "startup" / name).read_bytes())
+        if not _start().read:
+            for name in missing:
+                (site / name).unlink()
+            raise CommandError(f"{_not_read(site)} {_by_hand()}")
         _edit_record(record, add=True)
     except OSError as error:
         raise CommandError(f"{site}: could not be written: {error.strerror}. {_by_hand()}") from error
-    return f"wrote {', '.join(FILES)} to {site}: new Python processes append to {_VARIABLE}\n{status()}"
+    return f"wrote {', '.join(FILES)} to {site}: new Python processes append to {_VARIABLE}\n{status()[0]}"
 
 
 def disable() -> str:
@@ -51,33 +67,72 @@ def disable() -> str:
     return f"removed {', '.join(there) or 'nothing'} from {site}\n{_by_hand()}"
 
 
-def status() -> str:
-    """Whether a new Python process finds the trainers, and why (not)."""
+def status() -> tuple[str, bool]:
+    """Whether nnU-Net in a new Python process finds the trainers, why (not) in words, and in short."""
     site, _ = _site_packages()
     missing = [name for name in FILES if not (site / name).is_file()]
     value = os.environ.get(OFF_SWITCH)
-    command = [sys.executable, "-c", f"import os; print(os.environ.get({_VARIABLE!r}, ''))"]
-    seen = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    found = str(trainers_folder()) in seen.split(os.pathsep)
+    start = _start()
     try:
         version = metadata.version("nnunetv2")
     except metadata.PackageNotFoundError:
-        version = "not installed: pip install 'sdi-plugin[nnunet]'"
+        version = ""
+    reason = _why_off(version, start, site, missing)
     lines = [
-        f"nnunetv2            {version}",
+        f"nnunetv2            {version or 'not installed'}",
         f"start-up files      {f'missing in {site}' if missing else f'in {site}'}",
         f"{OFF_SWITCH:19} {'not set' if value is None else value}",
-        f"{_VARIABLE:19} {seen or 'not set'}",
+        f"{_VARIABLE:19} {start.variable or 'not set'}",
+        f"off: {reason}" if reason else "on: nnUNetv2_train ... -tr nnUNetTrainerUNetV2 finds its trainer",
     ]
-    if version.startswith(("2.6", "2.7")):
-        lines.append("nnunetv2 before 2.8 does not read the variable. Use: sdi-plugin nnunet run nnUNetv2_train ...")
-    elif found:
-        lines.append("on: nnUNetv2_train ... -tr nnUNetTrainerUNetV2 finds its trainer")
-    elif missing:
-        lines.append(f"off: run `sdi-plugin nnunet enable`. {_by_hand()}")
-    else:
-        lines.append(f"off: {OFF_SWITCH} says so, or Python started without its site module. {_by_hand()}")
-    return "\n".join(lines)
+    return "\n".join(lines), not reason
+
+
+def _why_off(version: str, start: Start, site: Path, missing: list[str]) -> str:
+    """Why nnU-Net does not find the trainers, and the cure; an empty string where it does."""
+    if not version:
+        return "nnU-Net is not installed: pip install 'sdi-plugin[nnunet]'"
+    if version.startswith(("2.6.", "2.7.")):
+        return "nnunetv2 before 2.8 does not read the variable. Use: sdi-plugin nnunet run nnUNetv2_train ..."
+    if str(trainers_folder()) in start.variable.split(os.pathsep):
+        try:
+            importlib.import_module("sdi_plugin.adapters.nnunet")
+        except ImportError as error:
+            return str(error)
+        return ""
+    if missing:
+        return f"run `sdi-plugin nnunet enable`. {_by_hand()}"
+    if not start.read:
+        return f"{_not_read(site)} {_by_hand()}"
+    if start.error:
+        return f"the start-up file failed: {start.error}. {_by_hand()}"
+    if value := os.environ.get(OFF_SWITCH):
+        return f"{OFF_SWITCH}={value} turns it off. {_by_hand()}"
+    return f"the start-up file finds another sdi_plugin first, or none. {_by_hand()}"
+
+
+def _not_read(site: Path) -> str:
+    return (
+        f"Python reads no start-up files in {site}, as it is on the path without being a site-packages folder of "
+        f"{sys.prefix} (after pip install --target, say)."
+    )
+
+
+class Start(NamedTuple):
+    """What the start of a new Python process came to: whether it read the files, and what the variable is then."""
+
+    read: bool
+    variable: str
+    error: str
+
+
+def _start() -> Start:
+    lines = subprocess.run(_new_process(_REPORT), capture_output=True, text=True, check=True).stdout.splitlines()
+    return Start(*json.loads(lines[-1]))
+
+
+def _new_process(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
 
 
 def trainers_folder() -> Path:

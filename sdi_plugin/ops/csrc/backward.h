@@ -98,7 +98,7 @@ private:
     const int64_t w = stage.targets[t].w, channels = shape.out_padded, size = w * channels, levels = stage.levels;
     UnitTerms<T> terms(prepared, t, unit, sums.taps.data + unit_index * levels);
     const int64_t pitch = size + 2 * channels; // a pixel of zeros at both ends
-    Buffer<T> gradients(levels * pitch), result(size);
+    Buffer<T> gradients(levels * pitch), result(size), product(stage.bound ? size : 0);
     gradients.zero();
     Buffer<const T *> values(levels);
     for (int64_t z = unit.z_begin; z < unit.z_end; z++) {
@@ -107,6 +107,10 @@ private:
         for (int64_t l = 0; l < levels; l++)
           values.data[l] = terms.row(l, z, y);
         read_row(result.data, tensors.outs[t], unit.image, z, y, w, shape.out, channels);
+        if (stage.bound) {
+          multiply_rows(product.data, values.data, levels, size);
+          unbound_row(result.data, product.data, size, T(stage.bound));
+        }
         split(gradients.data + channels, pitch, values.data, result.data, size);
         for (int64_t l = 0; l < levels; l++) {
           const T *gradient = gradients.data + channels + l * pitch;

@@ -166,7 +166,17 @@ private:
   Winograd<T> winograd;
 };
 
-// One unit of a target: each row is the product of the levels' terms.
+// product (size) = the product of the levels' rows.
+template <typename T> void multiply_rows(T *product, const T *const *factors, int64_t levels, int64_t size) {
+  for (int64_t i = 0; i < size; i += Lanes<T>::count) {
+    auto value = load(factors[0] + i);
+    for (int64_t l = 1; l < levels; l++)
+      value *= load(factors[l] + i);
+    store(product + i, value);
+  }
+}
+
+// One unit of a target: each row is the product of the levels' terms, bounded if the stage says so.
 template <typename T> void forward_unit(const Prepared<T> &prepared, int64_t target_index, const Unit &unit) {
   const Target &target = prepared.stage.targets[target_index];
   const int64_t channels = prepared.shape.out_padded, size = target.w * channels, levels = prepared.stage.levels;
@@ -178,12 +188,9 @@ template <typename T> void forward_unit(const Prepared<T> &prepared, int64_t tar
     for (int64_t y = unit.y_begin; y < unit.y_end; y++) {
       for (int64_t l = 0; l < levels; l++)
         factors.data[l] = terms.row(l, z, y);
-      for (int64_t i = 0; i < size; i += Lanes<T>::count) {
-        auto value = load(factors.data[0] + i);
-        for (int64_t l = 1; l < levels; l++)
-          value *= load(factors.data[l] + i);
-        store(product.data + i, value);
-      }
+      multiply_rows(product.data, factors.data, levels, size);
+      if (prepared.stage.bound)
+        bound_row(product.data, size, T(prepared.stage.bound));
       write_row(product.data, prepared.tensors.outs[target_index], unit.image, z, y, target.w, prepared.shape.out, channels);
     }
   }

@@ -15,6 +15,8 @@ namespace SDI_ISA {
 
 #include "taps.h"
 
+#include "bound.h"
+
 #include "forward.h"
 
 #include "backward.h"

@@ -1,7 +1,9 @@
 // The plain C interface of the SDI stage: what the host (sdi_plugin/ops/cpu.py) hands to the kernel. The two sides state the
 // same structures; kAbi is raised whenever one of them, or a function of dispatch.cpp, changes.
 //
-//     out_i = prod_j ( bias_ij + conv3x3_ij( resize_{j->i}(x_j) ) )          for the target levels i
+//     out_i = fuse( prod_j ( bias_ij + conv3x3_ij( resize_{j->i}(x_j) ) ) )          for the target levels i
+//
+// fuse(p) = p, or bound * asinh(p / bound) where Stage::bound is not 0 (bound.h).
 //
 // Names: B images, C_in channels of the maps, C_out of the results, (D, H, W) a target's size, (d, h, w) a map's. A 2-D map has
 // D = d = 1 and one depth tap instead of three. Scalars are float or double, all of a call alike.
@@ -12,7 +14,7 @@
 
 namespace sdi {
 
-constexpr int64_t kAbi = 3;
+constexpr int64_t kAbi = 4;
 
 // A sparse matrix along one axis: row i is weights[i * width + k] at first[i] + k, for k < count[i].
 struct Axis {
@@ -54,6 +56,7 @@ struct Stage {
   int64_t levels, map_count, target_count;
   const Map *maps;
   const Target *targets;
+  double bound;
 };
 
 // A tensor (B, C, D, H, W) of any strides, in elements.

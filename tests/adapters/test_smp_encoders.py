@@ -1,0 +1,116 @@
+"""What differs between encoders: parameters that no feature uses, and image sizes that they do not take."""
+
+import re
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+import sdi_plugin.adapters.smp  # noqa: F401  registers "unetv2"
+
+# Depthwise convolutions, in backward
+pytestmark = pytest.mark.filterwarnings("ignore:Grad strides do not match:UserWarning")
+
+
+def create(encoder: str, **arguments) -> Any:
+    return smp.create_model("unetv2", encoder_name=encoder, encoder_weights=None, **arguments)
+
+
+UNUSED = {
+    "efficientnet": ("efficientnet-b0", {}, 3),
+    "resnet-depth-4": ("resnet18", {"encoder_depth": 4}, 15),
+    "mit-depth-3": ("mit_b0", {"encoder_depth": 3}, 84),
+    "lcnet-depth-4": ("tu-lcnet_035", {"encoder_depth": 4}, 20),
+    "resnet": ("resnet18", {}, 0),
+    "attention-biases-from-a-cache": ("tu-efficientformerv2_s0", {"img_size": 64}, 0),
+    "efficientvit-has-no-meta": ("tu-efficientvit_b0", {}, 0),
+}
+
+
+@pytest.mark.parametrize(("encoder", "arguments", "count"), UNUSED.values(), ids=UNUSED.keys())
+def test_parameters_get_a_gradient_or_are_frozen(encoder, arguments, count):
+    model = create(encoder, **arguments)
+    model(torch.rand(2, 3, 64, 64)).mean().backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert frozen == [f"encoder.{name}" for name in model.unused]
+    assert len(frozen) == count
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    model(torch.rand(2, 3, 64, 64)).mean().backward()
+    assert [name for name in frozen if model.get_parameter(name).grad is not None] == []
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("depth", [5, 3])
+def test_distributed_training_needs_no_search_for_unused_parameters(depth, process_group):
+    model = DistributedDataParallel(create("efficientnet-b0", encoder_depth=depth))
+    for _ in range(2):  # unused parameters are an error of the second step
+        model(torch.rand(2, 3, 64, 64)).mean().backward()
+
+
+def test_unused_parameters_stay_in_the_state_dict_and_in_smps_own_encoder():
+    ours, theirs = create("efficientnet-b0"), smp.Unet("efficientnet-b0", encoder_weights=None)
+    ours.encoder.load_state_dict(theirs.encoder.state_dict())
+    assert torch.equal(ours.encoder._conv_head.weight, theirs.encoder._conv_head.weight)
+
+
+@pytest.mark.skipif(not hasattr(smp.Unet, "freeze_encoder"), reason="freeze_encoder came with smp 0.5.1")
+def test_unfreezing_leaves_unused_parameters_frozen():
+    model = create("efficientnet-b0")
+    model.freeze_encoder()
+    model.unfreeze_encoder()
+    assert {name for name, p in model.encoder.named_parameters() if not p.requires_grad} == set(model.unused)
+    assert model.encoder._bn0.training
+
+
+# encoder, (H, W), whether the cure is to build it for another size (else to resize the images)
+ONE_SIZE = {
+    "hiera": ("tu-hiera_tiny_224", (96, 64), True),
+    "maxvit": ("tu-maxvit_rmlp_pico_rw_256", (96, 64), True),
+    "maxvit-odd": ("tu-maxvit_rmlp_pico_rw_256", (61, 90), True),
+    "coatnet": ("tu-coatnet_pico_rw_224", (96, 64), True),
+    "efficientformer": ("tu-efficientformer_l1", (96, 64), False),
+    "efficientformerv2": ("tu-efficientformerv2_s0", (96, 64), True),
+    "gcvit": ("tu-gcvit_xxtiny", (96, 64), True),
+    "halonet": ("tu-halonet26t", (96, 64), False),
+    "swin": ("tu-swin_s3_tiny_224", (96, 61), True),
+    "dla": ("tu-dla34", (33, 65), False),
+}
+
+
+@pytest.mark.parametrize(("encoder", "size", "rebuilt"), ONE_SIZE.values(), ids=ONE_SIZE.keys())
+def test_the_cure_that_is_printed_for_another_size_cures(encoder, size, rebuilt):
+    model = create(encoder).eval()
+    with torch.no_grad(), pytest.raises(ValueError, match=re.escape(str(size))) as caught:
+        model(torch.rand(1, 3, *size))
+    cure = str(caught.value).rpartition(re.escape(str(size)))[2]
+    assert "strict_img_size" not in cure
+    (built_for,) = re.findall(r"img_size=\((\d+), (\d+)\)", cure) or [None]
+    assert (built_for is not None) == rebuilt
+    (resized,) = re.findall(r"(?:Pad|Resize|Pad or resize) them to \((\d+), (\d+)\)", cure) or [built_for]
+    if built_for:
+        model = create(encoder, img_size=tuple(map(int, built_for))).eval()
+    height, width = map(int, resized)
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, height, width)).shape == (1, 1, height, width)
+
+
+def test_an_error_that_has_nothing_to_do_with_the_size_is_left_as_it_is(monkeypatch):
+    model = create("resnet18").eval()
+
+    def fail(x):
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setattr(model.encoder.conv1, "forward", fail)
+    with pytest.raises(RuntimeError, match="^no kernel image is available"):
+        model(torch.rand(1, 3, 33, 65))
