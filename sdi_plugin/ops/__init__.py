@@ -39,7 +39,11 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     Convention:
         Finer than the target -> adaptive average pooling; coarser -> linear, align_corners=True; equal -> unchanged.
         Peng et al. 2023, arXiv 2311.17791, eq. 3.
+
+    Raises:
+        ValueError: x or size has no pixels.
     """
+    library.check_pixels("resize", [x.shape[2:], size])
     return reference.resize(x, size)
 
 
@@ -98,12 +102,17 @@ def resize_smooth_multiply_stage(
         Returns T tensors (B, C_out, *S_target).
 
     Raises:
-        ValueError: not one weight and one bias for every target and level; a target out of range; another fusion.
+        ValueError: not one weight and one bias for every target and level; a target out of range; another fusion;
+            a map without pixels. A batch of 0 has an empty result.
 
     A C++ kernel serves float32, float64, bfloat16 and float16 on CPUs, Triton kernels serve the same on GPUs; under
     autocast they take the tensors as they are. The C++ kernel gives the same bits on every run and for any number of
     threads; so do the Triton kernels, but torch's convolutions beside them only where
     torch.backends.cudnn.deterministic is set. Backward saves the inputs alone and recomputes the terms.
+
+    Inf and NaN: where the reference's result, or its gradient of a map, is finite, the kernels' is too. Where it is
+    infinite theirs may be NaN, as a Winograd convolution subtracts (Inf - Inf), and so may theirs where sums come near
+    the largest number of the accumulator. Torch's convolutions beside the Triton kernels promise nothing of the kind.
 
     The plain-torch reference serves everything else: torch.export, torch.jit.trace and torch.onnx.export; forward-mode
     AD; torch.func's transforms except vmap; gradients with create_graph or is_grads_batched, and so derivatives of

@@ -209,7 +209,8 @@ def _run(
 ) -> None:
     sizes = tuple(tuple(x.shape[2:]) for x in xs)
     # Held to the end: another thread's plans may push this one out of the cache, and its tables with it.
-    held = _plan(xs[0].shape[0], sizes, tuple(targets), *weights[0].shape[:2], dtype, fusion)
+    out_channels, in_channels = weights[0].shape[:2]
+    held = _plan(xs[0].shape[0], sizes, tuple(targets), out_channels, in_channels, dtype, fusion)
     maps = [[_as(x, dtype) for x in group] for group in (xs, outs)]
     parameters = [[_as(t, dtype).contiguous() for t in group] for group in (weights, biases)]
     arrays = (
@@ -246,7 +247,7 @@ def _table(source: int, target: int, dtype: torch.dtype, is_adjoint: bool) -> _T
     matrix = bands.resize(source, target, dtype)
     first, count, weights = (matrix.adjoint() if is_adjoint else matrix).bands()
     kept = first.int(), count.int(), weights
-    return _Table(_Axis(*(t.data_ptr() for t in kept), weights.shape[1]), kept)
+    return _Table(_Axis(kept[0].data_ptr(), kept[1].data_ptr(), weights.data_ptr(), weights.shape[1]), kept)
 
 
 @bounded(_PLAN_BYTES)

@@ -32,6 +32,7 @@ def resize_smooth_multiply(
     """See `sdi_plugin.ops.resize_smooth_multiply_stage`: the fused op where it applies, else the reference."""
     _check_counts(xs, weights, biases, targets)
     _check_fusion(fusion)
+    check_pixels("resize_smooth_multiply", [x.shape[2:] for x in xs])
     if _is_fused(xs, weights, biases):
         dtypes = [out_dtype or xs[target].dtype for target in targets]
         common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
@@ -96,6 +97,15 @@ def _is_transformed() -> bool:
     return any(level.key() != _functorch.TransformType.Vmap for level in stack)
 
 
+def check_pixels(owner: str, sizes: Sequence[Sequence[int]]) -> None:
+    """An empty batch has an empty result; of a map without pixels there is no mean."""
+    if any(0 in size for size in sizes):
+        raise ValueError(
+            f"{owner}: expected maps of one pixel or more, got sizes {[tuple(size) for size in sizes]}. "
+            "Pass a larger input or fewer levels."
+        )
+
+
 def _check_counts(
     xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], targets: Sequence[int]
 ) -> None:
@@ -122,7 +132,9 @@ def _is_uniform(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequenc
     batch, channels, *size = xs[0].shape
     shape = (weights[0].shape[0], channels, *(3,) * len(size))
     return (
-        all(x.ndim == xs[0].ndim and x.shape[0] == batch and x.shape[1] == channels for x in xs)
+        0 not in shape
+        and all(0 not in x.shape[2:] for x in xs)
+        and all(x.ndim == xs[0].ndim and x.shape[0] == batch and x.shape[1] == channels for x in xs)
         and all(tuple(weight.shape) == shape for weight in weights)
         and all(tuple(bias.shape) == shape[:1] for bias in biases)
     )

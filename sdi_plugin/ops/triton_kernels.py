@@ -19,7 +19,7 @@ from sdi_plugin.ops.triton_resample import resample as resample
 
 @triton.jit
 def _axis(low_ptr, first_ptr, second_ptr, at):
-    """The first of each target position's two sources, and both weights. Tables are zero outside: the zero padding."""
+    """The first of each target position's two sources, and both weights: zero outside, which is the zero padding."""
     return tl.load(low_ptr + at), tl.load(first_ptr + at), tl.load(second_ptr + at)
 
 
@@ -28,7 +28,8 @@ def _column(line_ptr, axis, w, c, C: tl.constexpr, CHANNELS: tl.constexpr, ACC: 
     """One column tap of a row of G, interpolated to the target's columns: [1, COLUMNS, CHANNELS].
 
     Three axes from the start: the loads then lie in registers as the tile does, and nothing goes through shared memory.
-    A source of weight zero is read all the same, from a pixel that exists: masks would cost registers.
+    A source of weight zero is read all the same, from a pixel that the position itself or the edge beside it reads:
+    masks would cost registers, and an infinite pixel spoils nothing more.
     """
     low, first, second = axis
     left_ptr = line_ptr + low[None, :, None] * (9 * C) + c[None, None, :]
@@ -85,7 +86,8 @@ def _term(
             line += _column(line_ptr + C, middle, w, c, C, CHANNELS, ACC)
             line += _column(line_ptr + 2 * C, right, w, c, C, CHANNELS, ACC)
             weight = tl.where(low == row, first, 0.0) + tl.where(low == row - 1, second, 0.0)
-            term += weight[:, None, None] * line
+            # A row of the tile that does not read this row of G: 0 * Inf would be NaN.
+            term += tl.where((weight != 0)[:, None, None], weight[:, None, None] * line, 0.0)
     return term
 
 
@@ -236,4 +238,5 @@ def multiply_backward(
             tl.store(dense_grad_ptrs[i] + at, gradient, mask)
         else:
             tl.store(term_grad_ptrs[i - DENSE] + slab_at, gradient, mask)
-        tl.store(sum_ptr + i * C, tl.sum(tl.sum(gradient, 1), 0), c < C)
+        inside = tl.where(mask, gradient, 0.0)  # beyond the map a term may be infinite all the same
+        tl.store(sum_ptr + i * C, tl.sum(tl.sum(inside, 1), 0), c < C)

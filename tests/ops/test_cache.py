@@ -1,8 +1,12 @@
 """The cache that counts bytes."""
 
-from types import SimpleNamespace
+from typing import NamedTuple
 
 from sdi_plugin.ops.cache import bounded
+
+
+class Held(NamedTuple):
+    nbytes: int
 
 
 def counted(limit):
@@ -11,7 +15,7 @@ def counted(limit):
     @bounded(limit)
     def function(name, nbytes):
         made.append(name)
-        return SimpleNamespace(nbytes=nbytes)
+        return Held(nbytes)
 
     return function, made
 

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,20 +107,42 @@ def test_a_forked_child_computes_the_same():
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60).returncode == 0
 
 
-def test_a_plan_outlives_its_place_in_the_cache():
-    """Threads that bring new shapes push each other's plans out while the kernel reads them; in a child, to crash."""
+def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
+    alive, uncached = [], cpu._plan.__wrapped__
+
+    class Table:
+        pass
+
+    def plan(*args):
+        table = Table()
+        made = uncached(*args)  # as if another thread's plans had pushed it out at once
+        made.kept.append(table)
+        alive.append(weakref.ref(table))
+        return made
+
+    def run_kernel(*args):
+        alive.append(alive.pop()() is not None)
+        return 0
+
+    monkeypatch.setattr(cpu, "_plan", plan)
+    monkeypatch.setattr(cpu, "library", SimpleNamespace(sdi_run=run_kernel))
+    fused(*single(make_case((6, 5), 2)), 0)
+    assert alive == [True]
+
+
+def test_threads_with_fresh_shapes_leave_the_plans_of_others_alone():
+    """Of a cache of one plan, in a child of our own, for it to crash."""
     code = (
-        "import gc, threading, torch; from sdi_plugin import ops; from sdi_plugin.ops import cpu\n"
+        "import threading, torch; from sdi_plugin import ops; from sdi_plugin.ops import cpu\n"
         "torch.set_num_threads(1)\n"
-        "if hasattr(cpu, '_PLAN_BYTES'):\n"  # one plan alone, and no table, stay
-        "    cpu._plan = cpu.bounded(1)(cpu._plan.__wrapped__); cpu._table = cpu.bounded(1)(cpu._table.__wrapped__)\n"
+        "cpu._plan, cpu._table = (cpu.bounded(1)(f.__wrapped__) for f in (cpu._plan, cpu._table))\n"
         "def case(h, w):\n"
         "    xs = [torch.randn(1, 8, h, w), torch.randn(1, 8, h // 2, w // 2)]\n"
         "    return xs, [torch.randn(8, 8, 3, 3)] * 2, [torch.randn(8)] * 2, 0\n"
-        "wide = case(120, 900); expected = ops.resize_smooth_multiply(*wide); stop = threading.Event()\n"
+        "wide = case(120, 900); expected = ops.resize_smooth_multiply(*wide)\n"
         "def fresh(first):\n"
-        "    for i in range(60):\n"
-        "        ops.resize_smooth_multiply(*case(2 + first, 20 + i))\n"
+        "    for i in range(30):\n"
+        "        ops.resize_smooth_multiply(*case(2 + first, 800 + i))\n"
         "threads = [threading.Thread(target=fresh, args=(8 * i,)) for i in range(3)]\n"
         "[t.start() for t in threads]\n"
         "while any(t.is_alive() for t in threads):\n"

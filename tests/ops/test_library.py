@@ -1,5 +1,6 @@
 """The fused op: against the reference, and all that torch asks of an op. On CPUs; test_triton.py has the GPUs."""
 
+import itertools
 import math
 import os
 import subprocess
@@ -221,6 +222,46 @@ def test_negative_views_are_read_with_their_sign(function):
         leaves = [t for group in case for t in group]
         results.append([output, *torch.autograd.grad(output, leaves, arrange(upstream))])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("at", [(0, 0), (2, 2), (-1, -1)], ids=["first", "middle", "last"])
+@pytest.mark.parametrize(
+    ("size", "levels", "channels"),
+    [((18, 20), 2, 8), ((13, 9), 3, 5), ((6, 5, 7), 2, 8)],
+    ids=["winograd", "odd", "3d"],
+)
+def test_an_infinite_pixel_spoils_nothing_that_is_finite_in_the_reference(size, levels, channels, at):
+    case = make_case(size, levels, channels=channels, batch=1)
+    pixel = (*[at[0]] * (len(size) - 2), *at)
+    for spoilt, level in itertools.product(range(levels), range(levels)):
+        xs = [x.detach().clone() for x in case[0]]
+        xs[spoilt][(0, 1, *pixel)] = math.inf
+        ours, exact = (
+            run(f, [xs, *case[1:]], level, torch.float64)[: 1 + levels]
+            for f in (fused, reference.resize_smooth_multiply)
+        )
+        for a, b in zip(ours, exact, strict=True):
+            torch.testing.assert_close(a[b.isfinite()], b[b.isfinite()])
+        if spoilt == level:
+            assert not ours[0][(0, slice(None), *pixel)].isfinite().any()
+
+
+@pytest.mark.parametrize("function", [ops.resize_smooth_multiply, fused], ids=["api", "op"])
+def test_maps_without_pixels_are_an_error(function):
+    xs, weights, biases = single(make_case((6, 6), 2))
+    with pytest.raises(ValueError, match="expected maps"):
+        function([xs[0], xs[1][..., :0]], weights, biases, 0)
+    for x, size in ((xs[0], (0, 3)), (xs[0][:, :, :0], (2, 2))):
+        with pytest.raises(ValueError, match="resize: expected maps of one pixel or more"):
+            ops.resize(x, size)
+
+
+@pytest.mark.parametrize("function", [ops.resize_smooth_multiply, reference.resize_smooth_multiply])
+def test_an_empty_batch_has_gradients_of_zero(function):
+    xs, weights, biases = single(make_case((6, 6), 2))
+    leaves = [t.requires_grad_() for t in (*[x[:0] for x in xs], *weights, *biases)]
+    gradients = torch.autograd.grad(function(leaves[:2], leaves[2:4], leaves[4:], 0).sum(), leaves)
+    assert all(torch.equal(g, torch.zeros_like(t)) for g, t in zip(gradients, leaves, strict=True))
 
 
 def test_an_empty_batch_gives_an_empty_result():

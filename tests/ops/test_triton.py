@@ -183,6 +183,17 @@ def test_same_bits_on_every_run(size, monkeypatch):
     assert all(torch.equal(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # numpy's, in the interpreter
+@pytest.mark.parametrize("at", [(0, 0), (1, 1), (-1, -1)], ids=["first", "middle", "last"])
+def test_an_infinite_pixel_spoils_nothing_that_is_finite_in_the_reference(at, monkeypatch):
+    monkeypatch.setattr(gpu_terms, "is_by_taps", always_by_taps)
+    case = stage_case((7, 6), 2, 4, batch=1, targets=[0])
+    case[0][1][(0, 1, *at)] = math.inf
+    for found, exact in zip(ours(case, [0], torch.float64), theirs(eager, case, [0], torch.float64), strict=True):
+        for a, b in zip(found, exact, strict=True):
+            torch.testing.assert_close(a[b.isfinite()], b[b.isfinite()])
+
+
 def call_of(case, targets):
     xs, weights, biases = case
     return gpu_terms.Call(xs, weights, biases, targets)

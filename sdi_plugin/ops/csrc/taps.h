@@ -9,15 +9,16 @@
 //
 // of which `row` interpolates the columns. Backward runs the adjoint of each step in the opposite order.
 
-// At most two weights of a row of an interpolation, which may lie outside: then there are none.
+// At most two weights of a row of an interpolation, which may lie outside: then there are none, and `low` is the edge's, so that
+// code which reads with weight 0 reads what the edge reads as well (0 * Inf is NaN).
 template <typename T> struct Pair {
   int64_t low = 0, count = 0;
   T weight[2] = {0, 0};
 
   Pair(const Axis &axis, int64_t i, int64_t size) {
+    low = axis.first[std::clamp<int64_t>(i, 0, size - 1)];
     if (i < 0 || i >= size)
       return; // the convolution's zero padding
-    low = axis.first[i];
     count = axis.count[i];
     for (int64_t k = 0; k < count; k++)
       weight[k] = static_cast<const T *>(axis.weights)[i * axis.width + k];
