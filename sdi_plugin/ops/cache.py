@@ -21,23 +21,26 @@ def bounded(limit: int) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
     """
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
-        entries: dict[tuple[object, ...], _T] = {}  # the least recently used first
+        entries: dict[tuple[object, ...], tuple[_T, int]] = {}  # with its bytes; the least recently used first
+        total = 0
 
         @wraps(function)
         def cached(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            nonlocal total
             key = (*args, *kwargs.values())
-            value = entries.pop(key, None)
-            is_new = value is None
-            if value is None:
-                value = function(*args, **kwargs)
-            entries[key] = value
-            if is_new:
-                total = sum(entry.nbytes for entry in list(entries.values()))
+            entry = entries.pop(key, None)
+            if entry is not None:
+                entries[key] = entry
+                return entry[0]
+            value = function(*args, **kwargs)
+            entries[key] = value, value.nbytes
+            total += value.nbytes
+            if total > limit:  # counted anew, as several threads may have added at once
+                total = sum(nbytes for _, nbytes in list(entries.values()))
                 for oldest in list(entries)[:-1]:
                     if total <= limit:
                         break
-                    dropped = entries.pop(oldest, None)
-                    total -= dropped.nbytes if dropped is not None else 0
+                    total -= entries.pop(oldest, (None, 0))[1]
             return value
 
         return cached

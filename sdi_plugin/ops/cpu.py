@@ -114,10 +114,11 @@ class _Tensors(ctypes.Structure):
 
 
 class _Table(NamedTuple):
-    """The bands of one axis as the kernel reads them."""
+    """The bands of one axis as the kernel reads them, and those of its adjoint."""
 
     axis: _Axis
-    kept: tuple[Tensor, ...]  # what the axis' pointers point to
+    back: _Axis
+    kept: list[Tensor]  # what the pointers of both point to
 
     @property
     def nbytes(self) -> int:
@@ -243,11 +244,13 @@ def _views(tensors: Sequence[Tensor]) -> Any:
 
 
 @bounded(_TABLE_BYTES)
-def _table(source: int, target: int, dtype: torch.dtype, is_adjoint: bool) -> _Table:
-    matrix = bands.resize(source, target, dtype)
-    first, count, weights = (matrix.adjoint() if is_adjoint else matrix).bands()
-    kept = first.int(), count.int(), weights
-    return _Table(_Axis(kept[0].data_ptr(), kept[1].data_ptr(), weights.data_ptr(), weights.shape[1]), kept)
+def _table(source: int, target: int, dtype: torch.dtype) -> _Table:
+    matrix, axes, kept = bands.resize(source, target, dtype), [], []
+    for first, count, weights in (matrix.bands(), matrix.adjoint().bands()):
+        tensors = first.int(), count.int(), weights
+        axes.append(_Axis(*[t.data_ptr() for t in tensors], weights.shape[1]))  # pyright: ignore[reportCallIssue]
+        kept += tensors
+    return _Table(axes[0], axes[1], kept)
 
 
 @bounded(_PLAN_BYTES)
@@ -271,12 +274,12 @@ def _plan(
         nbytes += _OVERHEAD + ctypes.sizeof(kept[-1])
         return ctypes.addressof(kept[-1])
 
-    def axes(source: Sequence[int], target: Sequence[int], *, is_adjoint: bool = False) -> list[_Axis]:
+    def axes(source: Sequence[int], target: Sequence[int]) -> tuple[list[_Axis], list[_Axis]]:
         nonlocal nbytes
-        tables = [_table(s, t, dtype, is_adjoint) for s, t in zip(_3d(source), _3d(target), strict=True)]
+        tables = [_table(s, t, dtype) for s, t in zip(_3d(source), _3d(target), strict=True)]
         kept.extend(tables)
         nbytes += sum(table.nbytes for table in tables)
-        return [table.axis for table in tables]
+        return [table.axis for table in tables], [table.back for table in tables]
 
     pyramid = plan.Pyramid(sizes)
     described = []
@@ -288,7 +291,8 @@ def _plan(
             interpolation = [_Axis()] * 4
             if by_taps:
                 source = pyramid.maps[index].size
-                interpolation = [*axes(source, size), axes(source, size, is_adjoint=True)[2]]
+                forth, back = axes(source, size)
+                interpolation = [*forth, back[2]]
             terms.append(_Term(index if by_taps else pyramid.interpolated(index, size), by_taps, *interpolation))
         units = [_Unit(*unit) for unit in _units(batch, _3d(size), depth_taps)]
         pointers = array(_Term, terms), array(_Unit, units)
@@ -296,7 +300,7 @@ def _plan(
     maps = []
     for m in pyramid.maps:
         source = m.size if m.source is None else pyramid.maps[m.source].size
-        tables = axes(source, m.size), axes(source, m.size, is_adjoint=True)
+        tables = axes(source, m.size)
         maps.append(_Map(-1 if m.source is None else m.source, *_3d(m.size), *tables[0], *tables[1]))
     counts = len(sizes), len(maps), len(targets)
     pointers = array(_Map, maps), array(_Target, described)

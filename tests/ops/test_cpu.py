@@ -108,7 +108,8 @@ def test_a_forked_child_computes_the_same():
 
 
 def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
-    alive, uncached = [], cpu._plan.__wrapped__
+    alive: list = []
+    uncached = cpu._plan.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
 
     class Table:
         pass
@@ -126,7 +127,8 @@ def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
 
     monkeypatch.setattr(cpu, "_plan", plan)
     monkeypatch.setattr(cpu, "library", SimpleNamespace(sdi_run=run_kernel))
-    fused(*single(make_case((6, 5), 2)), 0)
+    xs, weights, biases = single(make_case((6, 5), 2))
+    fused(xs, weights, biases, 0)
     assert alive == [True]
 
 

@@ -108,7 +108,7 @@ ORDERS = {"api": ours, "op": by(fused)}
 
 
 @pytest.mark.parametrize("function", ORDERS.values(), ids=ORDERS.keys())
-@pytest.mark.parametrize("size", [(3, 2), (2, 2, 1)], ids=["2d", "3d"])
+@pytest.mark.parametrize("size", [(2, 2), (2, 1, 2)], ids=["2d", "3d"])
 def test_third_derivatives_in_float64(function, size):
     tensors = [t for group in make_case(size, levels=2, channels=2, batch=1) for t in group]
 
