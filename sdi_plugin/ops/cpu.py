@@ -209,7 +209,8 @@ def _run(
 ) -> None:
     sizes = tuple(tuple(x.shape[2:]) for x in xs)
     # Held to the end: another thread's plans may push this one out of the cache, and its tables with it.
-    held = _plan(xs[0].shape[0], sizes, tuple(targets), *weights[0].shape[:2], dtype, fusion)
+    out_channels, in_channels = weights[0].shape[:2]
+    held = _plan(xs[0].shape[0], sizes, tuple(targets), out_channels, in_channels, dtype, fusion)
     maps = [[_as(x, dtype) for x in group] for group in (xs, outs)]
     parameters = [[_as(t, dtype).contiguous() for t in group] for group in (weights, biases)]
     arrays = (

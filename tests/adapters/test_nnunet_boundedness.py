@@ -91,7 +91,7 @@ class Training:
         torch.manual_seed(0)
         self.cases = cases
         architecture = nnunet_plans.architecture(strides, features=[min(64, 4 * 2**i) for i in range(len(strides))])
-        plans = nnunet_plans.plans_of(architecture, patch, data_identifier="none") | {"continue_training": False}
+        plans: Any = nnunet_plans.plans_of(architecture, patch, data_identifier="none") | {"continue_training": False}
         dataset = {
             "channel_names": {str(i): "channel" for i in range(cases.images.shape[1])},
             "labels": {"background": 0, **{str(i): i for i in range(1, cases.labels_count)}},

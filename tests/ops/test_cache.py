@@ -1,6 +1,7 @@
 """The cache that counts bytes."""
 
 from types import SimpleNamespace
+from typing import Any
 
 from sdi_plugin.ops.cache import bounded
 
@@ -9,7 +10,7 @@ def counted(limit):
     made = []
 
     @bounded(limit)
-    def function(name, nbytes):
+    def function(name: str, nbytes: int) -> Any:
         made.append(name)
         return SimpleNamespace(nbytes=nbytes)
 
