@@ -44,8 +44,8 @@ def _column(line_ptr, axis, w, c, C: tl.constexpr, CHANNELS: tl.constexpr, ACC: 
 @triton.jit
 def _term(
     taps_ptr,  # G, (images, h, w, 3, 3, C)
-    low_ptr,  # plan.Upsampling.lows
-    weight_ptr,  # plan.Upsampling.weights
+    low_ptr,  # gpu_tables.Upsampling.lows
+    weight_ptr,  # gpu_tables.Upsampling.weights
     image,
     y,
     x,
@@ -121,8 +121,8 @@ def multiply(
     out_ptr,  # (B, D, H, W, C)
     dense_ptrs,  # DENSE terms without their biases, each (B, D, H, W, C)
     taps_ptrs,  # TAPS terms' G, each (B * planes, h, w, 3, 3, C)
-    low_ptrs,  # plan.Upsampling.lows of each
-    weight_ptrs,  # plan.Upsampling.weights of each
+    low_ptrs,  # gpu_tables.Upsampling.lows of each
+    weight_ptrs,  # gpu_tables.Upsampling.weights of each
     bias_ptr,  # (DENSE + TAPS, C), in ACC
     D,
     H,

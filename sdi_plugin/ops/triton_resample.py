@@ -14,8 +14,8 @@ import triton.language as tl
 def _resample(
     x_ptr,  # (N, *source, [TAPS,] C), with TAPS where they are summed
     out_ptr,  # (N, *target, [TAPS,] C), with TAPS where they are made
-    start_ptr,  # plan.Resampling.starts
-    weight_ptr,  # plan.Resampling.weights
+    start_ptr,  # gpu_tables.Resampling.starts
+    weight_ptr,  # gpu_tables.Resampling.weights
     C: tl.constexpr,
     TAPS: tl.constexpr,
     SUM_TAPS: tl.constexpr,
@@ -76,8 +76,8 @@ def _resample(
 def resample(
     x_ptrs,  # one map for each job
     out_ptrs,  # its result
-    start_ptrs,  # plan.Resampling.starts of each job
-    weight_ptrs,  # plan.Resampling.weights of each job
+    start_ptrs,  # gpu_tables.Resampling.starts of each job
+    weight_ptrs,  # gpu_tables.Resampling.weights of each job
     C: tl.constexpr,
     JOBS: tl.constexpr,
     TAPS: tl.constexpr,

@@ -117,7 +117,7 @@ def test_a_plan_outlives_its_place_in_the_cache():
         "    return xs, [torch.randn(8, 8, 3, 3)] * 2, [torch.randn(8)] * 2, 0\n"
         "wide = case(120, 900); expected = ops.resize_smooth_multiply(*wide); stop = threading.Event()\n"
         "def fresh(first):\n"
-        "    for i in range(150):\n"
+        "    for i in range(60):\n"
         "        ops.resize_smooth_multiply(*case(2 + first, 20 + i))\n"
         "threads = [threading.Thread(target=fresh, args=(8 * i,)) for i in range(3)]\n"
         "[t.start() for t in threads]\n"
