@@ -26,6 +26,8 @@ import sdi_plugin.ops.flops  # noqa: F401  the formulas of our ops
 from benchmarks.memory import peak_extra_bytes, saved_bytes
 from benchmarks.peak import run
 from sdi_plugin.adapters.nnunet import PlainConvUNetV2, ResidualEncoderUNetV2
+from sdi_plugin.adapters.nnunet.network import PlanUNetV2
+from sdi_plugin.adapters.nnunet.plans import BOUNDED
 
 NETWORKS: dict[str, Any] = {
     "PlainConvUNet": PlainConvUNet,
@@ -57,6 +59,7 @@ def build(name: str, dim: int, stages: int, widest: int) -> nn.Module:
         nonlin=nn.LeakyReLU,
         nonlin_kwargs={"inplace": True},
         deep_supervision=True,
+        **(BOUNDED if issubclass(NETWORKS[name], PlanUNetV2) else {}),
     )
 
 

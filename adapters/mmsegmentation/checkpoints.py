@@ -61,7 +61,8 @@ class _History(HistoryBuffer):
             raise TypeError("HistoryBuffer: expected arrays of numbers")
         if logs.array.ndim != 1 or logs.array.shape != counts.array.shape:
             raise ValueError("HistoryBuffer: expected as many counts as values")
-        self.__class__ = HistoryBuffer  # which no stand-in is: a second state is refused
+        # No stand-in any more: a second state is refused.
+        self.__class__ = HistoryBuffer  # pyright: ignore[reportAttributeAccessIssue]
         numbers = {"max_length": length, "_log_history": logs.array, "_count_history": counts.array}
         HistoryBuffer.__setstate__(self, numbers)
 

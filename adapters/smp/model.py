@@ -47,8 +47,9 @@ class UNetV2(SegmentationModel):
         activation: of the masks, as for every model of smp; None gives logits.
         aux_params: of a classification head on the coarsest features, as for every model of smp.
         deep_supervision: number of supervised levels; True is the 2 of the official training, False none.
-        kwargs: for a tu- encoder: img_size for Swin, drop_path_rate (officially 0.1; timm's default is 0) and the like;
-            none by which timm chooses, reads or downloads weights, such as checkpoint_path.
+        kwargs: for a tu- encoder: img_size for those built for one size (Swin, Hiera, MaxViT ...), drop_path_rate
+            (officially 0.1; timm's default is 0) and the like; none by which timm chooses, reads or downloads weights,
+            such as checkpoint_path.
 
     Shape:
         x: (B, in_channels, H, W), any H and W from 1 pixel. Returns masks (B, K, H, W); in training mode with deep
@@ -63,8 +64,9 @@ class UNetV2(SegmentationModel):
         from_pretrained is strict unless told otherwise, and asks neither the hub nor a file for encoder_weights.
 
     Raises:
-        ValueError: an argument out of range, or one by which timm reads files; an image of other channels, axes or
-            (Swin) size; in training mode, batch 1 with a single pixel at the coarsest level (batch norm).
+        ValueError: an argument out of range, or one by which timm reads files; an image of other channels or axes, or
+            of a size that the encoder cannot take; in training mode, batch 1 with a single pixel at the coarsest level
+            (batch norm).
         TypeError: kwargs for an encoder that takes none.
         FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: encoder_weights is missing or does not match.
         RuntimeError: the hub cannot be reached.

@@ -54,6 +54,30 @@ def unused_parameters(encoder: Any, in_channels: int, levels: Sequence[int], siz
     return []
 
 
+def training_bytes(encoder: Any, in_channels: int, batch: int, size: Size) -> int:
+    """Bytes of the feature maps that an encoder keeps for backward; 0 where it does not run on the meta device."""
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # held, so that no later storage takes its address
+        return tensor
+
+    meta = on_meta(encoder).train()
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.random.fork_rng(devices=[]),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
+            meta(torch.zeros(batch, in_channels, *size, device="meta"))
+    except Exception:  # see takes
+        return 0
+    own = {parameter.untyped_storage()._cdata for parameter in meta.parameters()}
+    return sum(storage.nbytes() for address, storage in kept.items() if address not in own)
+
+
 def native_size(encoder: Any) -> Size:
     """The image size that an encoder of timm was made for; 224 x 224 where it does not say."""
     settings = getattr(getattr(encoder, "model", None), "pretrained_cfg", None) or {}

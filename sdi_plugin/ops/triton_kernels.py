@@ -194,7 +194,8 @@ def multiply_backward(
     Grid: as multiply's.
     """
     image, y, x, c, at, slab_at, mask = _tile(D, H, W, z, planes, C, ROWS, COLUMNS, CHANNELS)
-    terms = ()
+    before = tl.load(grad_ptr + at, mask, other=0).to(ACC)
+    terms, befores = (), ()
     for i in tl.static_range(DENSE + TAPS):
         term = tl.load(bias_ptr + i * C + c, c < C, other=0)[None, None, :]
         if i < DENSE:
@@ -218,17 +219,14 @@ def multiply_backward(
                 ACC,
             )
         terms += (term,)
-    before = tl.load(grad_ptr + at, mask, other=0).to(ACC)
-    if BOUND > 0:
+        befores += (before,)
+        before *= term
+    after = tl.full([ROWS, COLUMNS, CHANNELS], 1, ACC)
+    if BOUND > 0:  # the derivative of the asinh is a factor of every term's gradient
         z = terms[0] / BOUND
         for i in tl.static_range(1, DENSE + TAPS):
             z *= terms[i]
-        before /= tl.sqrt(1 + z * z)
-    befores = ()
-    for i in tl.static_range(DENSE + TAPS):
-        befores += (before,)
-        before *= terms[i]
-    after = tl.full([ROWS, COLUMNS, CHANNELS], 1, ACC)
+        after /= tl.sqrt(1 + z * z)
     program = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
     sum_ptr = bias_grad_ptr + program.to(tl.int64) * ((DENSE + TAPS) * C) + c
     for i in tl.static_range(DENSE + TAPS - 1, -1, -1):

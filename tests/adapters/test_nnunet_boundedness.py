@@ -1,6 +1,6 @@
 """SDI stays bounded over a training by nnU-Net's recipe, on real images and volumes, in emulated float16."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +70,16 @@ def standard(images: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def train(monkeypatch, tmp_path, shared_data) -> Callable[..., Any]:
+def one_thread() -> Iterator[None]:
+    """The same training, bit by bit, on machines with any number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def train(one_thread, monkeypatch, tmp_path, shared_data) -> Callable[..., Any]:
     for name in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path))
     (tmp_path / "Dataset001_Test").mkdir()
@@ -91,7 +100,7 @@ class Training:
         torch.manual_seed(0)
         self.cases = cases
         architecture = nnunet_plans.architecture(strides, features=[min(64, 4 * 2**i) for i in range(len(strides))])
-        plans = nnunet_plans.plans_of(architecture, patch, data_identifier="none") | {"continue_training": False}
+        plans: Any = nnunet_plans.plans_of(architecture, patch, data_identifier="none") | {"continue_training": False}
         dataset = {
             "channel_names": {str(i): "channel" for i in range(cases.images.shape[1])},
             "labels": {"background": 0, **{str(i): i for i in range(1, cases.labels_count)}},

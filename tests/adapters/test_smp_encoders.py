@@ -60,8 +60,9 @@ def test_distributed_training_needs_no_search_for_unused_parameters(depth, proce
 
 def test_unused_parameters_stay_in_the_state_dict_and_in_smps_own_encoder():
     ours, theirs = create("efficientnet-b0"), smp.Unet("efficientnet-b0", encoder_weights=None)
+    name = "_conv_head.weight"
     ours.encoder.load_state_dict(theirs.encoder.state_dict())
-    assert torch.equal(ours.encoder._conv_head.weight, theirs.encoder._conv_head.weight)
+    assert torch.equal(ours.encoder.get_parameter(name), theirs.encoder.get_parameter(name))
 
 
 @pytest.mark.skipif(not hasattr(smp.Unet, "freeze_encoder"), reason="freeze_encoder came with smp 0.5.1")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from sdi_plugin.cli import main
-from sdi_plugin.cli.demo import dataset, report, train
+from sdi_plugin.cli.demo import dataset, network, report, train
 from sdi_plugin.cli.demo.images import lesion_image
 from sdi_plugin.cli.errors import CommandError
 
@@ -236,8 +236,8 @@ def test_one_image_is_too_few(tmp_path):
 
 def test_the_encoder_starts_from_the_packaged_weights():
     torch.manual_seed(5)
-    model, source = train._build(train.Recipe("tu-tf_efficientnet_lite0", 32, 1, 0, ""))
-    twin, _ = train._build(train.Recipe("tu-tf_efficientnet_lite0", 32, 1, 0, ""))
+    model, source = network.build(train.Recipe("tu-tf_efficientnet_lite0", 32, 1, 0, ""))
+    twin, _ = network.build(train.Recipe("tu-tf_efficientnet_lite0", 32, 1, 0, ""))
     assert source.startswith("ImageNet weights")
     for a, b in zip(model.encoder.parameters(), twin.encoder.parameters(), strict=True):
         assert torch.equal(a, b)

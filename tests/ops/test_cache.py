@@ -13,7 +13,7 @@ def counted(limit):
     made = []
 
     @bounded(limit)
-    def function(name, nbytes):
+    def function(name: str, nbytes: int) -> Held:
         made.append(name)
         return Held(nbytes)
 

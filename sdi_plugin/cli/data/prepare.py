@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from sdi_plugin.cli import memory
 from sdi_plugin.cli.data import layouts, splits
 from sdi_plugin.cli.data.catalogue import DATASETS, Dataset
 from sdi_plugin.cli.data.pairing import Found, recognise
@@ -29,6 +30,7 @@ except ImportError as error:
     ) from error
 
 _SHOWN = 50  # problems, where they are errors
+_THREADS = min(8, os.cpu_count() or 1)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,6 +67,8 @@ def prepare(
         raise CommandError(f"expected --out to be a new folder, but {out} exists. Remove it, or choose another.")
     if size is not None and size < 1:
         raise CommandError(f"expected --size to be at least 1, got {size}.")
+    if size is not None:
+        memory.check(_THREADS * size * size * 3, f"writing images of {size} x {size}")
     if family is not None and layout != "nnunet":
         raise CommandError("--splits goes with --layout nnunet only: the other layouts keep every split.")
     with Source(Path(source)) as opened:
@@ -183,7 +187,7 @@ def _choose(kept: dict[str, list[str]], family: str | None, ids: list[str]) -> s
 def _in_threads(function: Callable[[T], R], items: Iterable[T], label: str) -> list[R]:
     """[function(item) for item in items] with a progress bar; Pillow and zlib work outside Python's lock."""
     items = list(items)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         try:
             return list(tqdm(pool.map(function, items), label, len(items), unit="image", disable=None))
         except BaseException:

@@ -55,16 +55,17 @@ def _seed(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> None:
     try:
-        from sdi_plugin.cli.demo import report, train
+        from sdi_plugin.cli.demo import checkpoint, report, train
         from sdi_plugin.cli.demo.dataset import draw, load
+        from sdi_plugin.cli.demo.recipe import Recipe
     except ImportError as error:
         raise CommandError(f"demo: {error}. Install what it needs: pip install 'sdi-plugin[demo]'") from error
     out: Path = arguments.out
     if out.exists() and not out.is_dir():
         raise CommandError(f"demo: expected a folder for --out, got the file {out}.")
-    if (out / train.CHECKPOINT).exists() and not arguments.resume:
+    if (out / checkpoint.NAME).exists() and not arguments.resume:
         raise CommandError(f"demo: {out} holds an earlier run. Pass --resume to go on, or another --out.")
-    if not (out / train.CHECKPOINT).exists() and any((out / name).exists() for name in report.RESULTS):
+    if not (out / checkpoint.NAME).exists() and any((out / name).exists() for name in report.RESULTS):
         raise CommandError(f"demo: {out} holds results without their checkpoint. Remove them, or pass another --out.")
     if arguments.data is None:
         if arguments.splits is not None:
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         data = draw(arguments.size, arguments.seed)
     else:
         data = load(arguments.data, arguments.size, arguments.splits)
-    recipe = train.Recipe(
+    recipe = Recipe(
         encoder=arguments.encoder,
         size=arguments.size,
         epochs=arguments.epochs,

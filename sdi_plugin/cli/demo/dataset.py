@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from sdi_plugin.cli import memory
 from sdi_plugin.cli.data import masks, pairing, pixels, splits
 from sdi_plugin.cli.data.images import check_sizes
 from sdi_plugin.cli.data.pixels import PixelError
@@ -55,6 +56,7 @@ class Data:
 
 def draw(size: int, seed: int) -> Data:
     """A data set of drawn images; training and held-out images never share a seed."""
+    _check_memory(DRAWN_TRAIN + DRAWN_TEST, size)
 
     def split(name: str, number: int, count: int) -> Split:
         pairs = [lesion_image((seed, number, i), size) for i in _progress(range(count), f"drawing {name} images")]
@@ -90,6 +92,7 @@ def load(folder: Path, size: int, family: str | None) -> Data:
             f"demo: {len(unknown)} ids of the splits have no image and mask in {folder}: {', '.join(unknown[:5])} ..."
         )
 
+    _check_memory(len(train) + len(test), size)
     problems: dict[str, str] = {}
     scales: dict[str, int | None] = {}
 
@@ -136,6 +139,11 @@ def _splits_note(given: dict[str, list[str]], made_here: bool, train: list[str])
 def _split(names: list[str], images: list[Image.Image], masks: list[Image.Image]) -> Split:
     pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous() for image in images]
     return Split(names, torch.stack(pixels), [torch.from_numpy(np.array(mask) > 0)[None] for mask in masks])
+
+
+def _check_memory(count: int, size: int) -> None:
+    # RGB and a mask, one byte each, once in Pillow's form and once in torch's.
+    memory.check(count * size * size * 4 * 2, f"demo: reading {count} images at {size} x {size}")
 
 
 def _progress(items: Iterable[Item], title: str) -> Iterable[Item]:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,27 +21,12 @@ from tqdm import tqdm
 
 from sdi_plugin import DeepSupervisionLoss, SegmentationMetrics, StructureLoss, atomic
 from sdi_plugin.adapters.smp import UNetV2
+from sdi_plugin.cli.demo import checkpoint, network
 from sdi_plugin.cli.demo.dataset import Data, Split
-from sdi_plugin.cli.demo.weights import load_packaged_weights
+from sdi_plugin.cli.demo.recipe import Recipe
 from sdi_plugin.cli.errors import CommandError
 
-CHECKPOINT = "checkpoint.pt"
 MEAN, STD = 127.5, 127.5  # of the pixels, 0 to 255: the network sees -1 to 1
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a run is defined by; a resumed run must agree in all of it."""
-
-    encoder: str
-    size: int
-    epochs: int
-    seed: int
-    data: str
-    batch: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    clip: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,20 +42,22 @@ def train(recipe: Recipe, data: Data, out: Path) -> Run:
     """Train, or go on from the checkpoint in `out`, and return the trained network in eval mode.
 
     Raises:
-        CommandError: the encoder is unknown; the checkpoint is of another recipe or cannot be read.
+        CommandError: the encoder is unknown or does not take images of this size; the batch does not fit into memory;
+            the checkpoint is of another recipe, damaged or incomplete. It is kept as it is.
     """
     _keep_freed_memory()
     _be_deterministic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    state = _read(out / CHECKPOINT, recipe)
+    file = out / checkpoint.NAME
+    state = checkpoint.read(file, recipe)
     torch.manual_seed(recipe.seed)
-    model, pretrained = _build(recipe)
+    model, pretrained = network.build(recipe)
+    network.check_memory(model, recipe, min(recipe.batch, len(data.train.names)), device)
     model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     history, seconds = [], 0.0
     if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        checkpoint.restore(file, state, model, optimizer)
         history, seconds, pretrained = state["history"], state["seconds"], state["pretrained"]
     out.mkdir(parents=True, exist_ok=True)
     print(f"the encoder {recipe.encoder} starts from {pretrained}", flush=True)
@@ -92,7 +78,7 @@ def train(recipe: Recipe, data: Data, out: Path) -> Run:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        atomic.write(out / CHECKPOINT, buffer.getvalue())
+        atomic.write(file, buffer.getvalue())
     return Run(recipe, model.eval(), history, pretrained, seconds)
 
 
@@ -175,37 +161,6 @@ def _augment(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     gain = torch.empty(count, 3, 1, 1).uniform_(0.85, 1.15)
     offset = torch.empty(count, 1, 1, 1).uniform_(-0.15, 0.15)
     return images * gain + offset, masks
-
-
-def _build(recipe: Recipe) -> tuple[UNetV2, str]:
-    try:
-        model = UNetV2(encoder_name=recipe.encoder, encoder_weights=None, classes=1, deep_supervision=True)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise CommandError(
-            f"demo: expected an encoder of segmentation_models_pytorch, got {recipe.encoder!r} ({error})."
-        ) from error
-    return model, load_packaged_weights(model, recipe.encoder)
-
-
-def _read(path: Path, recipe: Recipe) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        saved = json.loads(state["recipe"])
-    except Exception as error:  # torch.load raises many kinds; whatever it is, the file is not ours to use
-        raise CommandError(f"demo: {path} is not a checkpoint of the demo ({error}). Pass another --out.") from error
-    differing = [
-        "other images" if key == "data" else f"{key} {saved.get(key)} -> {value}"
-        for key, value in asdict(recipe).items()
-        if saved.get(key) != value
-    ]
-    if differing:
-        raise CommandError(
-            f"demo: {path} is of another run ({'; '.join(differing)}). Resume with its settings, "
-            "pass another --out, or remove the folder."
-        )
-    return state
 
 
 def _be_deterministic() -> None:

@@ -1,0 +1,18 @@
+"""What a run of the demo is defined by."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run is defined by; a resumed run must agree in all of it."""
+
+    encoder: str
+    size: int
+    epochs: int
+    seed: int
+    data: str
+    batch: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    clip: float = 0.5
