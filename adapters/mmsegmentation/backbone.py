@@ -1,19 +1,17 @@
 """PVTv2 as a backbone of MMSegmentation."""
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.dist import all_gather_object, get_local_rank, is_distributed
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from sdi_plugin import checkpoint
-from sdi_plugin.encoder import TimmEncoder, check_reachable
+from sdi_plugin.adapters.mmsegmentation import downloads
+from sdi_plugin.encoder import TimmEncoder
 
 from mmseg.registry import MODELS
 
@@ -165,37 +163,14 @@ class PVTv2(BaseModule):
 
 def _local_file(path: str) -> Path:
     """The file itself, or a copy of a URL's in torch's cache; every process gets it, or the same error."""
-    if not path.startswith(("http://", "https://")):
-        file = Path(path).expanduser()
-        if not file.exists():
-            raise FileNotFoundError(
-                f"PVTv2: expected init_cfg's checkpoint, found no such file: {file}. Pass a file or a URL, or "
-                "init_cfg=None for a random start."
-            )
-        return file
-    url, _, sha256 = path.partition("#sha256=")
-    sha256 = sha256.lower()
-    file = Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
-    failure = _download(url, file, sha256) if not is_distributed() or get_local_rank() == 0 else None
-    # A collective call: the others wait here, and nobody waits for a process that has already failed.
-    if failures := [found for found in all_gather_object(failure) if found]:
-        raise RuntimeError(failures[0])
+    if path.startswith(downloads.SCHEMES):
+        elsewhere = f"Download {path.partition('#')[0]} elsewhere, and pass "
+        cure = f"{elsewhere}init_cfg=dict(type='Pretrained', checkpoint=FILE), or None for a random start."
+        return downloads.fetch(path, "PVTv2", cure)
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise FileNotFoundError(
+            f"PVTv2: expected init_cfg's checkpoint, found no such file: {file}. Pass a file or a URL, or "
+            "init_cfg=None for a random start."
+        )
     return file
-
-
-def _download(url: str, file: Path, sha256: str) -> str | None:
-    """Download unless the file is there, and check it: what went wrong, or None."""
-    cure = f"Download {url} elsewhere, and pass init_cfg=dict(type='Pretrained', checkpoint=FILE), or None"
-    try:
-        if not file.is_file():
-            check_reachable(url, f"PVTv2: could not get {url}", f"{cure} for a random start.")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            # Under its own name only when it is whole and right.
-            torch.hub.download_url_to_file(url, str(file), hash_prefix=sha256 or None)
-        if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
-            return f"PVTv2: expected {file} to have the SHA-256 {sha256}, got {found}. Remove it, and try again."
-    except OSError as error:
-        return f"PVTv2: could not get {url} ({error}). {cure} for a random start."
-    except RuntimeError as error:  # not reachable, or another hash
-        return str(error) if str(error).startswith("PVTv2") else f"PVTv2: {url}: {error}. Try again, or check the hash."
-    return None

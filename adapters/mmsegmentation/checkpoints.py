@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from sdi_plugin.adapters.mmsegmentation import downloads
 from sdi_plugin.checkpoint.admitted import Array, admitted, plain
 from sdi_plugin.checkpoint.reading import contents
 
@@ -22,7 +22,7 @@ def trust_mmengine() -> None:
     """
     torch.serialization.add_safe_globals(_ADMITTED)
     CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
-    CheckpointLoader.register_scheme(prefixes=("http://", "https://"), loader=load_from_http, force=True)
+    CheckpointLoader.register_scheme(prefixes=downloads.SCHEMES, loader=load_from_http, force=True)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
@@ -40,15 +40,14 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 
 
 def load_from_http(filename: str, map_location: Any = None) -> Any:
-    """mmengine's loader for URLs, with weights_only=True: the first process downloads into torch's cache."""
-    file = Path(torch.hub.get_dir(), "checkpoints", filename.rsplit("/", 1)[-1])
-    rank, processes = get_dist_info()
-    if rank == 0 and not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(filename, str(file))
-    if processes > 1:
-        barrier()
-    return load_from_local(str(file), map_location)
+    """mmengine's loader for URLs, with weights_only=True.
+
+    Raises:
+        RuntimeError: see `downloads.fetch`.
+        sdi_plugin.checkpoint.CheckpointError: see `load_from_local`.
+    """
+    cure = "Download it elsewhere, and pass the file."
+    return load_from_local(str(downloads.fetch(filename, "load_from", cure)), map_location)
 
 
 class _History(HistoryBuffer):
