@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import library, reference
+from sdi_plugin.ops import checks, library, reference
 from sdi_plugin.ops.reference import FUSIONS
 
 __all__ = ["FUSIONS", "backends", "resize", "resize_smooth_multiply", "resize_smooth_multiply_stage"]
@@ -43,7 +43,7 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     Raises:
         ValueError: x or size has no pixels.
     """
-    library.check_pixels("resize", [x.shape[2:], size])
+    checks.pixels("resize", [x.shape[2:], size])
     return reference.resize(x, size)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.library import custom_op
 
-from sdi_plugin.ops import cpu, gpu, reference
+from sdi_plugin.ops import checks, cpu, gpu, reference
 
 FORCE_REFERENCE = os.environ.get("SDI_PLUGIN_REFERENCE", "") not in ("", "0")
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -30,9 +30,9 @@ def resize_smooth_multiply(
     out_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
     """See `sdi_plugin.ops.resize_smooth_multiply_stage`: the fused op where it applies, else the reference."""
-    _check_counts(xs, weights, biases, targets)
-    _check_fusion(fusion)
-    check_pixels("resize_smooth_multiply", [x.shape[2:] for x in xs])
+    checks.counts(xs, weights, biases, targets)
+    checks.fusion_name(fusion)
+    checks.pixels("resize_smooth_multiply", [x.shape[2:] for x in xs])
     if _is_fused(xs, weights, biases):
         dtypes = [out_dtype or xs[target].dtype for target in targets]
         common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
@@ -71,7 +71,7 @@ def _is_fused(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[
     device = xs[0].device
     if any(t.device != device or t.dtype not in _DTYPES for t in tensors) or not _serves(device):
         return False
-    return _is_uniform(xs, weights, biases)
+    return checks.is_uniform(xs, weights, biases)
 
 
 def _is_exporting() -> bool:
@@ -95,49 +95,6 @@ def _is_transformed() -> bool:
         return True
     stack = _functorch.get_interpreter_stack() or ()
     return any(level.key() != _functorch.TransformType.Vmap for level in stack)
-
-
-def check_pixels(owner: str, sizes: Sequence[Sequence[int]]) -> None:
-    """An empty batch has an empty result; of a map without pixels there is no mean."""
-    if any(0 in size for size in sizes):
-        raise ValueError(
-            f"{owner}: expected maps of one pixel or more, got sizes {[tuple(size) for size in sizes]}. "
-            "Pass a larger input or fewer levels."
-        )
-
-
-def _check_counts(
-    xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], targets: Sequence[int]
-) -> None:
-    expected = len(xs) * len(targets)
-    if not expected or len(weights) != expected or len(biases) != expected:
-        raise ValueError(
-            f"resize_smooth_multiply: expected {expected} weights and biases ({len(xs)} levels, {len(targets)} targets)"
-            f", got {len(weights)} and {len(biases)}. Pass one convolution for every target and level."
-        )
-    if not all(0 <= target < len(xs) for target in targets):
-        raise ValueError(
-            f"resize_smooth_multiply: expected targets from 0 (finest) to {len(xs) - 1}, got {list(targets)}."
-        )
-
-
-def _check_fusion(fusion: str) -> None:
-    if fusion not in reference.FUSIONS:
-        expected = " or ".join(map(repr, reference.FUSIONS))
-        raise ValueError(f"resize_smooth_multiply: expected fusion {expected}, got {fusion!r}.")
-
-
-def _is_uniform(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
-    """Whether the shapes are what the kernels take for granted. The reference takes, or refuses, what is not."""
-    batch, channels, *size = xs[0].shape
-    shape = (weights[0].shape[0], channels, *(3,) * len(size))
-    return (
-        0 not in shape
-        and all(0 not in x.shape[2:] for x in xs)
-        and all(x.ndim == xs[0].ndim and x.shape[0] == batch and x.shape[1] == channels for x in xs)
-        and all(tuple(weight.shape) == shape for weight in weights)
-        and all(tuple(bias.shape) == shape[:1] for bias in biases)
-    )
 
 
 def _is_plain(tensors: Sequence[Tensor]) -> bool:
@@ -172,9 +129,9 @@ def fused(
     out_dtype: torch.dtype,
     fusion: str = "product",
 ) -> list[Tensor]:
-    _check_counts(xs, weights, biases, targets)
-    _check_fusion(fusion)
-    if not _is_uniform(xs, weights, biases):
+    checks.counts(xs, weights, biases, targets)
+    checks.fusion_name(fusion)
+    if not checks.is_uniform(xs, weights, biases):
         raise ValueError(
             "sdi_plugin::resize_smooth_multiply: expected maps (B, C, *S) of one B and C, weights "
             f"(C_out, C, 3, 3[, 3]) and biases (C_out,), got {[tuple(t.shape) for t in (*xs, *weights, *biases)]}. "

@@ -4,6 +4,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 PLAIN = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 RESIDUAL = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
 
@@ -68,3 +70,16 @@ def plans_of(architecture: dict[str, Any], patch: Sequence[int], **configuration
     name = "2d" if len(patch) == 2 else "3d_fullres"
     entry = {"patch_size": list(patch), "batch_size": 2, "batch_dice": False, "architecture": found, **configuration}
     return {"dataset_name": "Dataset001_Test", "plans_name": "nnUNetPlans", "configurations": {name: entry}}
+
+
+DATASET = {"channel_names": {"0": "R"}, "labels": {"background": 0, "a": 1}, "file_ending": ".png"}
+
+
+def trainer(kind: Any, case: str = "2d", *, dataset: dict[str, Any] = DATASET, **configuration: Any) -> Any:
+    """A trainer of that class on the CPU, in the folders of the fixture `folders`."""
+    return trainer_of(kind, plans(case, data_identifier="none", **configuration), dataset)
+
+
+def trainer_of(kind: Any, plans: dict[str, Any], dataset: dict[str, Any]) -> Any:
+    plans = plans | {"continue_training": False}
+    return kind(plans, *plans["configurations"], 0, dataset, torch.device("cpu"))

@@ -24,12 +24,11 @@ def main(folder: Path, trainer_name: str) -> None:
     from sdi_plugin.cli.nnunet import command
 
     command.register()
-    dataset = {"channel_names": {"0": "R"}, "labels": {"background": 0, "a": 1}, "file_ending": ".png"}
     plans: Any = nnunet_plans.plans("2d", data_identifier="none") | {"continue_training": False}
     preprocessed = folder / "Dataset001_Test"
     preprocessed.mkdir()
     (preprocessed / "nnUNetPlans.json").write_text(json.dumps(plans))
-    (preprocessed / "dataset.json").write_text(json.dumps(dataset))
+    (preprocessed / "dataset.json").write_text(json.dumps(nnunet_plans.DATASET))
     upstream: Any = importlib.import_module(nnUNetTrainer.__module__)
     upstream.infer_dataset_class = lambda folder: None  # there are no data
 
@@ -40,7 +39,7 @@ def main(folder: Path, trainer_name: str) -> None:
     trainer.train_step({"data": data, "target": targets})
     model = Path(trainer.output_folder_base)
     (model / "plans.json").write_text(json.dumps(trainer.plans_manager.plans))
-    (model / "dataset.json").write_text(json.dumps(dataset))
+    (model / "dataset.json").write_text(json.dumps(nnunet_plans.DATASET))
     trainer.save_checkpoint(str(model / "fold_0" / "checkpoint_final.pth"))
 
     predictor = predict_from_raw_data.nnUNetPredictor(device=torch.device("cpu"))

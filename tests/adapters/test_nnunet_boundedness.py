@@ -79,12 +79,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def train(one_thread, monkeypatch, tmp_path, shared_data) -> Callable[..., Any]:
-    for name in ("raw", "preprocessed", "results"):
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path))
-    (tmp_path / "Dataset001_Test").mkdir()
-    monkeypatch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.infer_dataset_class", lambda folder: None)
-
+def train(one_thread, no_data, shared_data) -> Callable[..., Any]:
     def run(kind: Any, case: str) -> "Training":
         strides, patch = STRIDES[case]
         cases = (read_images if len(patch) == 2 else read_volumes)(shared_data, patch)
@@ -100,13 +95,13 @@ class Training:
         torch.manual_seed(0)
         self.cases = cases
         architecture = nnunet_plans.architecture(strides, features=[min(64, 4 * 2**i) for i in range(len(strides))])
-        plans: Any = nnunet_plans.plans_of(architecture, patch, data_identifier="none") | {"continue_training": False}
+        plans = nnunet_plans.plans_of(architecture, patch, data_identifier="none")
         dataset = {
             "channel_names": {str(i): "channel" for i in range(cases.images.shape[1])},
             "labels": {"background": 0, **{str(i): i for i in range(1, cases.labels_count)}},
             "file_ending": ".png",
         }
-        trainer = kind(plans, *plans["configurations"], 0, dataset, torch.device("cpu"))
+        trainer = nnunet_plans.trainer_of(kind, plans, dataset)
         trainer.initialize()
         float16.emulate(trainer.network)
         trainer.grad_scaler = torch.amp.GradScaler("cpu")

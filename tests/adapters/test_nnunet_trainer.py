@@ -1,11 +1,6 @@
 """The trainers: their variants, what they make of plans, the recipe of the paper's network, both nnU-Net signatures."""
 
 import json
-import os
-import pickle
-import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,152 +9,25 @@ import pytest
 import torch
 from nnunetv2.model_sharing.model_export import export_pretrained_model
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
-from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
-from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerNoDeepSupervision import (
-    nnUNetTrainerNoDeepSupervision,
-)
-from nnunetv2.utilities import find_objects
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 import nnunet_plans
 import official
 from sdi_plugin import UNetV2, checkpoint, encoder
 from sdi_plugin.adapters.nnunet import (
-    PlainConvUNetV2,
     PVTUNetV2,
     nnUNetTrainerUNetV2,
     nnUNetTrainerUNetV2PVT,
     nnUNetTrainerUNetV2PVT_noPretrain,
     signature,
     trainer,
-    variants,
 )
 from sdi_plugin.adapters.nnunet.plans import class_path, with_unetv2
-from sdi_plugin.cli.nnunet.startup import trainers_folder
-
-DATASET = {"channel_names": {"0": "R"}, "labels": {"background": 0, "a": 1}, "file_ending": ".png"}
-
-
-@pytest.fixture
-def folders(monkeypatch, tmp_path):
-    for name in ("raw", "preprocessed", "results"):
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path))
-    (tmp_path / "Dataset001_Test").mkdir()
-    return tmp_path
-
-
-def make(kind: Any, case="2d", *, dataset=DATASET, **configuration):
-    plans: Any = nnunet_plans.plans(case, data_identifier="none", **configuration) | {"continue_training": False}
-    return kind(plans, *plans["configurations"], 0, dataset, torch.device("cpu"))
-
-
-BASES = (nnUNetTrainerUNetV2, nnUNetTrainerUNetV2PVT, nnUNetTrainerUNetV2PVT_noPretrain)
-
-
-@pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize(
-    ("suffix", "epochs", "kinds"),
-    [
-        ("_1epoch", 1, ()),
-        ("_100epochs", 100, ()),
-        ("_NoMirroring", None, (nnUNetTrainerNoMirroring,)),
-        ("_NoDeepSupervision", None, (nnUNetTrainerNoDeepSupervision,)),
-        ("_DA5", None, (nnUNetTrainerDA5,)),
-        ("_250epochs_NoMirroring", 250, (nnUNetTrainerNoMirroring,)),
-        ("_DA5_10epochs", 10, (nnUNetTrainerDA5,)),
-        ("_DA5_NoDeepSupervision_NoMirroring", None, (nnUNetTrainerDA5, nnUNetTrainerNoDeepSupervision)),
-    ],
-)
-def test_a_variants_name_says_what_it_is(base, suffix, epochs, kinds):
-    name = f"{base.__name__}{suffix}"
-    kind: Any = getattr(variants, name)
-    assert kind.__name__ == name
-    assert kind.epochs == (base.epochs if epochs is None else epochs)
-    assert issubclass(kind, (base, *kinds))
-    assert all(issubclass(kind, each) for each in kinds)
-    assert kind is getattr(variants, name)
-    assert pickle.loads(pickle.dumps(kind)) is kind
-
-
-@pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize(
-    "suffix", ["_0epochs", "_1epochs", "_5epoch", "_5epochs_10epochs", "_DA5_DA5", "_NoMiroring", "_", "DA5", "_DA5_"]
-)
-def test_other_names_are_not_found(base, suffix):
-    assert not hasattr(variants, f"{base.__name__}{suffix}")
-
-
-def test_variants_change_what_they_name_alone(folders):
-    assert make(nnUNetTrainerUNetV2).num_epochs == make(nnUNetTrainer).num_epochs == 1000
-    assert make(variants.nnUNetTrainerUNetV2_20epochs).num_epochs == 20
-    short = make(variants.nnUNetTrainerUNetV2PVT_5epochs)
-    assert (short.num_epochs, short.initial_lr) == (5, 1e-3)
-    assert make(nnUNetTrainerUNetV2PVT).num_epochs == 300
-
-
-@pytest.mark.parametrize("suffix", ["_NoMirroring", "_DA5_NoMirroring"])
-def test_no_mirroring_holds_with_any_augmentation(folders, suffix):
-    ours = make(getattr(variants, f"nnUNetTrainerUNetV2{suffix}"))
-    *_, axes = ours.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-    assert axes is None
-    assert ours.inference_allowed_mirroring_axes is None  # what prediction reads from the checkpoint
-
-
-def test_da5_augments_as_nnunets_own_does(folders):
-    ours, stock = make(variants.nnUNetTrainerUNetV2_DA5), make(nnUNetTrainerDA5)
-    assert ours.get_training_transforms is stock.get_training_transforms is not nnUNetTrainer.get_training_transforms
-    expected = stock.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-    assert str(ours.configure_rotation_dummyDA_mirroring_and_inital_patch_size()) == str(expected)
-
-
-@pytest.mark.filterwarnings("ignore:Grad strides do not match:UserWarning")  # timm's depthwise convolutions
-@pytest.mark.parametrize("name", ["nnUNetTrainerUNetV2", "nnUNetTrainerUNetV2PVT_noPretrain"])
-def test_without_deep_supervision_one_head_trains(folders, small, name):
-    ours = make(getattr(variants, f"{name}_NoDeepSupervision"))
-    ours.initialize()
-    ours.set_deep_supervision_enabled(ours.enable_deep_supervision)
-    assert ours._get_deep_supervision_scales() is None
-    data = torch.randn(2, 1, *nnunet_plans.CASES["2d"][1])
-    assert ours.network(data).shape == (2, 2, *data.shape[2:])
-    ours.train_step({"data": data, "target": torch.randint(0, 2, data.shape)})
-    heads = ours.bare_network.decoder.seg_layers
-    assert [head.weight.grad is not None for head in heads] == [True] + [False] * (len(heads) - 1)
-
-
-def test_the_search_finds_a_variant_that_pickles_and_imports_no_timm():
-    """nnU-Net's search of its own package, before it reads this folder, may import timm for its Primus trainers."""
-    code = (
-        "import pickle, sys; from nnunetv2.utilities.find_class_by_name import recursive_find_python_class as find; "
-        f"kind = find({str(trainers_folder())!r}, 'nnUNetTrainerUNetV2_3epochs_DA5', None); "
-        "print(pickle.loads(pickle.dumps(kind)) is kind, kind.__module__, 'timm' in sys.modules)"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (found.stdout, found.stderr) == ("True sdi_plugin.adapters.nnunet.variants False\n", "")
-
-
-SNIPPET = re.search(r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / "nnunet.md").read_text(), re.DOTALL)
-
-
-def test_the_documents_trainer_of_ones_own(folders, monkeypatch, tmp_path):
-    assert SNIPPET
-    (tmp_path / "my_trainers").mkdir()
-    (tmp_path / "my_trainers" / "mine.py").write_text(SNIPPET[1])
-    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(tmp_path / "my_trainers"), str(trainers_folder())]))
-    ours = make(find_objects.recursive_find_trainer_class_by_name("nnUNetTrainerMine"))
-    assert (ours.num_epochs, ours.initial_lr) == (200, 5e-3)
-    assert ours.configure_rotation_dummyDA_mirroring_and_inital_patch_size()[-1] is None
-    assert class_path(PlainConvUNetV2) == ours.configuration_manager.network_arch_class_name
-    monkeypatch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.infer_dataset_class", lambda folder: None)
-    ours.initialize()
-    assert type(ours.lr_scheduler).__name__ == "CosineAnnealingLR"
-    variant: Any = find_objects.recursive_find_trainer_class_by_name("nnUNetTrainerUNetV2_7epochs_DA5")
-    assert variant is variants.nnUNetTrainerUNetV2_7epochs_DA5
 
 
 @pytest.mark.parametrize("case", nnunet_plans.CASES)
 def test_plans_name_the_network_and_nnunets_own_trainer_builds_it(folders, case):
-    ours = make(nnUNetTrainerUNetV2, case)
+    ours = nnunet_plans.trainer(nnUNetTrainerUNetV2, case)
     plans = PlansManager(ours.my_init_kwargs["plans"])
     configuration = plans.get_configuration(ours.configuration_name)
     build: Any = nnUNetTrainer.build_network_architecture
@@ -174,7 +42,7 @@ def test_plans_name_the_network_and_nnunets_own_trainer_builds_it(folders, case)
 @pytest.mark.parametrize("kind", [nnUNetTrainerUNetV2, nnUNetTrainerUNetV2PVT])
 def test_an_exported_model_says_that_it_needs_the_plugin(folders, kind):
     """nnUNetv2_export_model_to_zip takes known files only, and plans.json is the one among them that we write."""
-    ours = make(kind)
+    ours = nnunet_plans.trainer(kind)
     model = Path(ours.output_folder_base)
     (model / "plans.json").write_text(json.dumps(ours.plans_manager.plans))  # as nnU-Net's on_train_start does
     for name in ("dataset.json", "dataset_fingerprint.json", "fold_0/checkpoint_final.pth", "fold_0/progress.png"):
@@ -216,10 +84,9 @@ def test_the_signature_before_2_7(folders, monkeypatch):
     assert network(torch.randn(2, 1, *patch)).shape == (2, 2, *patch)
 
 
-def test_the_log_says_where_no_kernel_serves(folders, monkeypatch):
+def test_the_log_says_where_no_kernel_serves(no_data, monkeypatch):
     monkeypatch.setattr(trainer, "_missing_kernel", lambda device: "none today")
-    monkeypatch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.infer_dataset_class", lambda folder: None)
-    ours = make(nnUNetTrainerUNetV2)
+    ours = nnunet_plans.trainer(nnUNetTrainerUNetV2)
     ours.initialize()
     assert "no fused kernel serves SDI on cpu (none today)" in Path(ours.log_file).read_text()
     assert all(sdi.checkpointing for sdi in ours.bare_network.decoder.skip.sdi)
@@ -228,7 +95,7 @@ def test_the_log_says_where_no_kernel_serves(folders, monkeypatch):
 @pytest.mark.parametrize("size", [(48, 40), (33, 70), (20, 90)], ids=str)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_pvt_takes_any_size_and_channels_at_the_scales_of_its_labels(folders, size, channels):
-    ours = make(nnUNetTrainerUNetV2PVT_noPretrain)
+    ours = nnunet_plans.trainer(nnUNetTrainerUNetV2PVT_noPretrain)
     network = PVTUNetV2(channels, 2, "pvt_v2_b0")
     outputs = network(torch.randn(1, channels, *size))
     scales = ours._get_deep_supervision_scales() or []
@@ -240,7 +107,7 @@ def test_pvt_takes_any_size_and_channels_at_the_scales_of_its_labels(folders, si
 
 @pytest.mark.filterwarnings("ignore:Grad strides do not match:UserWarning")  # timm's depthwise convolutions
 def test_pvt_trains_every_parameter_on_four_heads_with_its_loss(folders):
-    ours = make(nnUNetTrainerUNetV2PVT_noPretrain)
+    ours = nnunet_plans.trainer(nnUNetTrainerUNetV2PVT_noPretrain)
     loss: Any = ours._build_loss()
     assert (loss.loss.weight_dice, loss.loss.weight_ce) == (1.5, 1)
     assert sum(loss.weight_factors) == pytest.approx(1)
@@ -274,21 +141,15 @@ def test_pvt_compiles_to_one_graph():
 @pytest.mark.parametrize("kind", [nnUNetTrainerUNetV2PVT, nnUNetTrainerUNetV2PVT_noPretrain])
 def test_pvt_says_that_it_takes_no_volumes(folders, kind):
     with pytest.raises(ValueError, match="expected a 2-D configuration, got '3d_fullres'.*-tr nnUNetTrainerUNetV2"):
-        make(kind, "3d")
+        nnunet_plans.trainer(kind, "3d")
     manager = PlansManager(nnunet_plans.plans("3d"))
     with pytest.raises(ValueError, match="PVTv2 takes images only"):
         kind.build_network_architecture(*signature_arguments(manager, manager.get_configuration("3d_fullres")), 1, 2)
 
 
-@pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setattr(nnUNetTrainerUNetV2PVT, "encoder", "pvt_v2_b0")
-    monkeypatch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.infer_dataset_class", lambda folder: None)
-
-
 def started(kind=nnUNetTrainerUNetV2PVT):
     """A trainer as far as on_train_start brings the network."""
-    ours = make(kind)
+    ours = nnunet_plans.trainer(kind)
     ours.initialize()
     ours._load_imagenet_weights()
     return ours.bare_network.encoder.model.state_dict(), Path(ours.log_file).read_text()

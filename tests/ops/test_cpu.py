@@ -14,7 +14,7 @@ from test_library import both, fused, single
 from test_reference import make_case, run
 
 from sdi_plugin import ops
-from sdi_plugin.ops import cpu, reference
+from sdi_plugin.ops import cpu, cpu_stage, reference
 
 pytestmark = pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}")
 
@@ -84,13 +84,13 @@ def test_concurrent_calls_from_several_threads():
 
 
 def test_the_cost_model_goes_through_the_low_resolution_where_that_is_cheaper():
-    assert cpu.is_by_taps((44, 44), (88, 88), channels=32)
-    assert cpu.is_by_taps((16, 16, 16), (32, 32, 32), channels=32)
-    assert not cpu.is_by_taps((88, 88), (88, 88), channels=32)
-    assert not cpu.is_by_taps((87, 87), (88, 88), channels=32)
-    assert not cpu.is_by_taps((60, 60), (88, 88), channels=32)  # where Winograd's convolution costs less
-    assert cpu.is_by_taps((10, 10), (15, 15), channels=32)  # too small for Winograd
-    assert not cpu.is_by_taps((44, 44), (88, 88), channels=1)
+    assert cpu_stage.is_by_taps((44, 44), (88, 88), channels=32)
+    assert cpu_stage.is_by_taps((16, 16, 16), (32, 32, 32), channels=32)
+    assert not cpu_stage.is_by_taps((88, 88), (88, 88), channels=32)
+    assert not cpu_stage.is_by_taps((87, 87), (88, 88), channels=32)
+    assert not cpu_stage.is_by_taps((60, 60), (88, 88), channels=32)  # where Winograd's convolution costs less
+    assert cpu_stage.is_by_taps((10, 10), (15, 15), channels=32)  # too small for Winograd
+    assert not cpu_stage.is_by_taps((44, 44), (88, 88), channels=1)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -109,7 +109,7 @@ def test_a_forked_child_computes_the_same():
 
 def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
     alive: list = []
-    uncached = cpu._plan.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
+    uncached = cpu_stage.stage_plan.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
 
     class Table:
         pass
@@ -125,7 +125,7 @@ def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
         alive.append(alive.pop()() is not None)
         return 0
 
-    monkeypatch.setattr(cpu, "_plan", plan)
+    monkeypatch.setattr(cpu, "stage_plan", plan)
     monkeypatch.setattr(cpu, "library", SimpleNamespace(sdi_run=run_kernel))
     xs, weights, biases = single(make_case((6, 5), 2))
     fused(xs, weights, biases, 0)
@@ -135,9 +135,11 @@ def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
 def test_threads_with_fresh_shapes_leave_the_plans_of_others_alone():
     """Of a cache of one plan, in a child of our own, for it to crash."""
     code = (
-        "import threading, torch; from sdi_plugin import ops; from sdi_plugin.ops import cpu\n"
+        "import threading, torch; from sdi_plugin import ops; from sdi_plugin.ops import cpu, cpu_stage\n"
         "torch.set_num_threads(1)\n"
-        "cpu._plan, cpu._table = (cpu.bounded(1)(f.__wrapped__) for f in (cpu._plan, cpu._table))\n"
+        "one = cpu_stage.bounded(1)\n"
+        "cpu.stage_plan = one(cpu_stage.stage_plan.__wrapped__)\n"
+        "cpu_stage.axis_table = one(cpu_stage.axis_table.__wrapped__)\n"
         "def case(h, w):\n"
         "    xs = [torch.randn(1, 8, h, w), torch.randn(1, 8, h // 2, w // 2)]\n"
         "    return xs, [torch.randn(8, 8, 3, 3)] * 2, [torch.randn(8)] * 2, 0\n"
@@ -167,5 +169,5 @@ def test_the_default_device_is_of_no_account(size):
 
 
 def test_the_plan_of_a_wide_map_is_small():
-    plan = cpu._plan(1, ((8, 10_000), (4, 5_000)), (0, 1), 8, 8, torch.float32, "product")
+    plan = cpu_stage.stage_plan(1, ((8, 10_000), (4, 5_000)), (0, 1), 8, 8, torch.float32, "product")
     assert plan.nbytes < 3_000_000

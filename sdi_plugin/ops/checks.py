@@ -1,0 +1,48 @@
+"""What the ops refuse, once, at their public boundary; and the shapes that the kernels take for granted."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from sdi_plugin.ops import reference
+
+
+def pixels(owner: str, sizes: Sequence[Sequence[int]]) -> None:
+    """An empty batch has an empty result; of a map without pixels there is no mean."""
+    if any(0 in size for size in sizes):
+        raise ValueError(
+            f"{owner}: expected maps of one pixel or more, got sizes {[tuple(size) for size in sizes]}. "
+            "Pass a larger input or fewer levels."
+        )
+
+
+def counts(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], targets: Sequence[int]) -> None:
+    expected = len(xs) * len(targets)
+    if not expected or len(weights) != expected or len(biases) != expected:
+        raise ValueError(
+            f"resize_smooth_multiply: expected {expected} weights and biases ({len(xs)} levels, {len(targets)} targets)"
+            f", got {len(weights)} and {len(biases)}. Pass one convolution for every target and level."
+        )
+    if not all(0 <= target < len(xs) for target in targets):
+        raise ValueError(
+            f"resize_smooth_multiply: expected targets from 0 (finest) to {len(xs) - 1}, got {list(targets)}."
+        )
+
+
+def fusion_name(fusion: str) -> None:
+    if fusion not in reference.FUSIONS:
+        expected = " or ".join(map(repr, reference.FUSIONS))
+        raise ValueError(f"resize_smooth_multiply: expected fusion {expected}, got {fusion!r}.")
+
+
+def is_uniform(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
+    """Whether the shapes are what the kernels take for granted. The reference takes, or refuses, what is not."""
+    batch, channels, *size = xs[0].shape
+    shape = (weights[0].shape[0], channels, *(3,) * len(size))
+    return (
+        0 not in shape
+        and all(0 not in x.shape[2:] for x in xs)
+        and all(x.ndim == xs[0].ndim and x.shape[0] == batch and x.shape[1] == channels for x in xs)
+        and all(tuple(weight.shape) == shape for weight in weights)
+        and all(tuple(bias.shape) == shape[:1] for bias in biases)
+    )
