@@ -112,8 +112,8 @@ def test_residual_blocks_start_as_the_identity():
 def test_autocast_gives_finite_losses_and_gradients(case, precision):
     architecture, patch = nnunet_plans.CASES[case]
     network = build(architecture)
-    # Twice the patch: of maps of 2 x 3 x 2, torch 2.14's own Conv3d gives now and then a bfloat16 weight gradient of 1e36
-    # on CPUs (it reads memory that nobody wrote; from 4 x 4 x 4 on it does not).
+    # Twice the patch: on maps of 2 x 3 x 2, torch 2.14's own Conv3d now and then gives a bfloat16 weight gradient of
+    # 1e36 on CPUs, as it reads memory that nobody wrote. From 4 x 4 x 4 on it does not.
     x = 20 * torch.randn(2, 2, *(2 * size for size in patch))
     with torch.autocast("cpu", precision):
         outputs = network(x)
