@@ -10,7 +10,6 @@ from monai.metrics.meandice import DiceMetric
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError
 
-from masks import balls, noise, sizes
 from sdi_plugin.metrics import (
     Confusion,
     SegmentationMetrics,
@@ -22,6 +21,7 @@ from sdi_plugin.metrics import (
     sensitivity,
     specificity,
 )
+from tests.masks import balls, noise, sizes
 
 NAN = math.nan
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from masks import noise, sizes
 from sdi_plugin.metrics import (
     SegmentationMetrics,
     confusion,
@@ -19,6 +18,7 @@ from sdi_plugin.metrics import (
     sensitivity,
     specificity,
 )
+from tests.masks import noise, sizes
 
 NAN = math.nan
 

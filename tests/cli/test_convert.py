@@ -12,11 +12,11 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from safetensors import safe_open
 from torch import Tensor
 
-import official
 import sdi_plugin.adapters.smp  # noqa: F401  registers "unetv2"
 from sdi_plugin import UNetV2, __version__, checkpoint
 from sdi_plugin.adapters.nnunet import PVTUNetV2
 from sdi_plugin.cli import main
+from tests import official
 
 
 @pytest.fixture(scope="module")

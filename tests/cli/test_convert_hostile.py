@@ -6,15 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import hostile
 import pytest
 import torch
 from torch import Tensor
 
-import official
 from sdi_plugin import checkpoint
 from sdi_plugin.cli import main
 from sdi_plugin.cli.output import report
+from tests import hostile, official
 
 # torch's, about kinds of tensors that it means to drop
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")

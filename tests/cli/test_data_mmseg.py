@@ -1,11 +1,11 @@
 """MMSegmentation's data sets read what `sdi-plugin data prepare --layout mmseg` writes."""
 
 import pytest
-from data_layouts import CASES, write_folder
 from mmengine.registry import DefaultScope
 
 import sdi_plugin.adapters.mmsegmentation  # noqa: F401
 from sdi_plugin.cli import main
+from tests.cli.data_layouts import CASES, write_folder
 
 from mmseg.registry import DATASETS
 

@@ -9,7 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from data_layouts import (
+from PIL import Image
+
+from sdi_plugin.cli import data
+from sdi_plugin.cli.data.catalogue import DATASETS
+from sdi_plugin.cli.data.prepare import prepare
+from sdi_plugin.cli.errors import CommandError
+from tests.cli.data_layouts import (
     CASES,
     FORMS,
     HEIGHT,
@@ -22,12 +28,6 @@ from data_layouts import (
     write_folder,
     zip_for_each_folder,
 )
-from PIL import Image
-
-from sdi_plugin.cli import data
-from sdi_plugin.cli.data.catalogue import DATASETS
-from sdi_plugin.cli.data.prepare import prepare
-from sdi_plugin.cli.errors import CommandError
 
 
 @pytest.mark.parametrize(

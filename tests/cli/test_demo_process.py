@@ -7,7 +7,8 @@ import sys
 import time
 
 import pytest
-from test_demo import write_images
+
+from tests.cli.images import write_images
 
 DEMO = [sys.executable, "-W", "ignore", "-m", "sdi_plugin", "demo"]
 

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_library import both, fused, single
-from test_reference import make_case, run
 
 from sdi_plugin import ops
 from sdi_plugin.ops import cpu, cpu_stage, reference
+from tests.ops.test_library import both, fused, single
+from tests.ops.test_reference import make_case, run
 
 pytestmark = pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}")
 
@@ -51,15 +51,13 @@ def test_the_same_bits_on_every_run_and_for_any_number_of_threads(size):
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set_is_as_exact(isa):
     code = (
-        "import sys, torch; sys.path[:0] = sys.argv[2:]\n"
-        "from test_library import *\n"
+        "import sys, torch; sys.path.insert(0, sys.argv[2])\n"
+        "from tests.ops.test_library import *\n"
         "if cpu.isa() != sys.argv[1]: raise SystemExit(3)\n"
         "for name in ('paper', 'odd', '3d', '3d-many-planes'):\n"  # enough elements for luck to even out
         "    test_error_is_at_most_twice_that_of_eager_torch(*CASES[name], torch.float32)\n"
     )
-    here = Path(__file__).parent
-    folders = [str(folder) for folder in (here, here.parent, here.parents[1])]
-    command = [sys.executable, "-W", "ignore", "-c", code, isa, *folders]
+    command = [sys.executable, "-W", "ignore", "-c", code, isa, str(Path(__file__).parents[2])]
     status = subprocess.run(command, env={**os.environ, "SDI_PLUGIN_ISA": isa}).returncode
     if status == 3:
         pytest.skip(f"this processor has no {isa}")

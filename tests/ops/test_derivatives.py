@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from test_library import fused, single
-from test_reference import make_case
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 from torch.utils._pytree import tree_leaves
 
 from sdi_plugin import SDISkip, ops
 from sdi_plugin.ops import cpu, library, reference
+from tests.ops.test_library import fused, single
+from tests.ops.test_reference import make_case
 
 pytestmark = [
     pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}"),

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_reference import eager, make_case, run
 
 from sdi_plugin import ops
 from sdi_plugin.ops import cpu, library, reference
+from tests.ops.test_reference import eager, make_case, run
 
 FLOAT32 = torch.finfo(torch.float32)
 

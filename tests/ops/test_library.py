@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_reference import eager, make_case, run
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.memory import saved_bytes
@@ -21,6 +20,7 @@ from sdi_plugin.ops import (
     library,
     reference,
 )
+from tests.ops.test_reference import eager, make_case, run
 
 pytestmark = pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}")
 

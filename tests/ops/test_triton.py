@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_reference import eager, make_case
 
 from sdi_plugin import ops
 from sdi_plugin.ops import bands, gpu, gpu_tables, gpu_terms, library, reference
+from tests.ops.test_reference import eager, make_case
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 pytestmark = pytest.mark.skipif(not gpu.serves(DEVICE), reason="no GPU, and TRITON_INTERPRET is not 1")
