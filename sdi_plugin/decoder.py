@@ -3,20 +3,10 @@
 from collections.abc import Sequence
 from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdi_plugin import dimension, precision
+from sdi_plugin import canvas, dimension, precision
 from sdi_plugin.sdi import SDISkip
-
-_LINEAR = {2: "bilinear", 3: "trilinear"}
-
-
-def resize_linear(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring maps (B, K, *S) to another size, linearly with align_corners=False as the official code does for logits."""
-    if tuple(x.shape[2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode=_LINEAR[x.ndim - 2], align_corners=False)
 
 
 class UNetV2Decoder(nn.Module):
@@ -93,7 +83,7 @@ class UNetV2Decoder(nn.Module):
         ys = [y]
         with precision.float32_stays(y):
             for h, up in zip(reversed(finer), reversed(self.ups), strict=True):
-                y = resize_linear(up(y), h.shape[2:]) + h
+                y = canvas.resize(up(y), h.shape[2:]) + h
                 ys.append(y)
         return ys[::-1]
 

@@ -7,18 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdi_plugin import checkpoint
-
-
-def pad_to(x: Tensor, minimum: int) -> Tensor:
-    """Zero-pad the bottom and right of images (B, C, H, W) that have fewer than `minimum` pixels on an axis."""
-    height, width = x.shape[2:]
-    if height >= minimum and width >= minimum:
-        return x
-    return F.pad(x, (0, max(0, minimum - width), 0, max(0, minimum - height)))
 
 
 class HubError(RuntimeError):

@@ -1,13 +1,12 @@
 """U-Net v2 without any framework: an encoder, and the decoder of the paper."""
 
 from pathlib import Path
-from typing import cast
 
 from torch import Tensor, nn
 
-from sdi_plugin import precision
-from sdi_plugin.decoder import UNetV2Decoder, resize_linear
-from sdi_plugin.encoder import TimmEncoder, pad_to
+from sdi_plugin import canvas, precision
+from sdi_plugin.decoder import UNetV2Decoder
+from sdi_plugin.encoder import TimmEncoder
 
 
 class UNetV2(nn.Module):
@@ -93,10 +92,7 @@ class UNetV2(nn.Module):
                 f"UNetV2: expected images (B, {self.encoder.in_channels}, H, W), got {tuple(x.shape)}. "
                 "Pass in_channels= when building the network for other images."
             )
-        return pad_to(x, self.encoder.min_size)
+        return canvas.pad(x, self.encoder.min_size)
 
     def _to_image(self, logits: Tensor, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        minimum = self.encoder.min_size
-        logits = resize_linear(logits, (max(height, minimum), max(width, minimum)))
-        return cast(Tensor, logits[:, :, :height, :width])
+        return canvas.to_image(logits, x.shape[2:], self.encoder.min_size)

@@ -9,7 +9,7 @@ import torch
 
 import sdi_plugin.encoder as encoder_module
 from sdi_plugin import UNetV2
-from sdi_plugin.encoder import TimmEncoder, check_reachable, pad_to
+from sdi_plugin.encoder import TimmEncoder, check_reachable
 
 
 def test_features_are_those_of_timm():
@@ -21,17 +21,6 @@ def test_features_are_those_of_timm():
     with torch.no_grad():
         torch.testing.assert_close(list(encoder(x)), reference(x), rtol=0, atol=0)
     assert encoder.out_channels == (32, 64, 160, 256)
-
-
-@pytest.mark.parametrize(
-    ("size", "padded"), [((32, 40), (32, 40)), ((31, 40), (32, 40)), ((1, 1), (32, 32))], ids=["no", "one-axis", "both"]
-)
-def test_only_small_axes_are_padded(size, padded):
-    x = torch.randn(1, 2, *size)
-    y = pad_to(x, 32)
-    assert tuple(y.shape[2:]) == padded
-    assert torch.equal(y[:, :, : size[0], : size[1]], x)
-    assert y.abs().sum() == x.abs().sum()
 
 
 def test_without_timm_the_error_names_the_extra(monkeypatch):

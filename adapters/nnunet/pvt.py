@@ -1,12 +1,10 @@
 """The paper's network, on PVTv2, as nnU-Net trains and calls it."""
 
-from typing import cast
-
 from torch import Tensor, nn
 
+from sdi_plugin import canvas
 from sdi_plugin.adapters.nnunet.decoder import NNUNetDecoder
-from sdi_plugin.decoder import resize_linear
-from sdi_plugin.encoder import TimmEncoder, pad_to
+from sdi_plugin.encoder import TimmEncoder
 
 # Of the heads' logits, by which the 2-D labels are reduced for each: the levels have strides 4, 8, 16, 32 and are
 # resized by 4, as in the official ISIC training.
@@ -63,14 +61,12 @@ class PVTUNetV2(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         if x.ndim != 4 or x.shape[1] != self.encoder.in_channels:
             raise ValueError(f"PVTUNetV2: expected images (B, {self.encoder.in_channels}, H, W), got {tuple(x.shape)}.")
-        logits = self.decoder(self.encoder(pad_to(x, self.encoder.min_size)))
+        logits = self.decoder(self.encoder(canvas.pad(x, self.encoder.min_size)))
         if isinstance(logits, Tensor):
             return self._resize(logits, x, 1.0)
         return [self._resize(each, x, scale) for each, scale in zip(logits, SCALES, strict=False)]
 
     def _resize(self, logits: Tensor, x: Tensor, scale: float) -> Tensor:
-        """Logits of the padded image to the image's size times scale, cropped where it was padded."""
-        height, width = (round(size * scale) for size in x.shape[2:])
-        minimum = round(self.encoder.min_size * scale)
-        logits = resize_linear(logits, (max(height, minimum), max(width, minimum)))
-        return cast(Tensor, logits[:, :, :height, :width])
+        """Logits of the padded image to the image's size times scale."""
+        size = [round(axis * scale) for axis in x.shape[2:]]
+        return canvas.to_image(logits, size, round(self.encoder.min_size * scale))

@@ -13,12 +13,11 @@ from segmentation_models_pytorch.base import initialization as init
 from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
 from torch import Tensor, nn
 
-from sdi_plugin import precision
+from sdi_plugin import canvas, precision
 from sdi_plugin.adapters.smp import encoder as encoders
 from sdi_plugin.adapters.smp import probe
 from sdi_plugin.adapters.smp.arguments import check_values
-from sdi_plugin.decoder import UNetV2Decoder, resize_linear
-from sdi_plugin.encoder import pad_to
+from sdi_plugin.decoder import UNetV2Decoder
 
 # Below this the attention of PVTv2 and MiT has no pixel to look at, at any encoder_depth.
 _MIN_SIZE = 32
@@ -152,7 +151,7 @@ class UNetV2(SegmentationModel):
 
     def forward(self, x: Tensor) -> Any:
         self.check_input_shape(x)
-        features = self._encode(pad_to(x, _MIN_SIZE))
+        features = self._encode(canvas.pad(x, _MIN_SIZE))
         ys = self.decoder([features[index] for index in self.levels])
         if self.training and self.deep_supervision:
             heads = (self.segmentation_head[0], *self.auxiliary_heads)
@@ -176,7 +175,7 @@ class UNetV2(SegmentationModel):
                 f"UNetV2: expected images of {self.image_size} pixels, which this encoder was built for, got "
                 f"{size}. {self._size_cure(size) or 'Pass img_size=... when building the network.'}"
             )
-        if self.training and x.shape[0] == 1 and all(max(s, _MIN_SIZE) <= stride for s in size):
+        if self.training and x.shape[0] == 1 and all(axis <= stride for axis in canvas.padded_size(size, _MIN_SIZE)):
             raise ValueError(_BATCH_NORM.format(stride=stride, size=size))
 
     def _encode(self, x: Tensor) -> Any:
@@ -196,15 +195,13 @@ class UNetV2(SegmentationModel):
             raise ValueError(f"UNetV2: the encoder cannot take images of {size} ({reason}). {cure}") from error
 
     def _size_cure(self, size: tuple[int, int]) -> str | None:
-        return probe.size_cure(
-            self.encoder, self.in_channels, (max(size[0], _MIN_SIZE), max(size[1], _MIN_SIZE)), self._encoder_for
-        )
+        height, width = canvas.padded_size(size, _MIN_SIZE)
+        return probe.size_cure(self.encoder, self.in_channels, (height, width), self._encoder_for)
 
     def _mask(self, head: nn.Module, y: Tensor, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
         with precision.float32_stays(y):
-            logits = resize_linear(head(y), (max(height, _MIN_SIZE), max(width, _MIN_SIZE)))
-        return cast(Tensor, self.segmentation_head[-1](logits[:, :, :height, :width]))
+            logits = canvas.to_image(head(y), x.shape[2:], _MIN_SIZE)
+        return cast(Tensor, self.segmentation_head[-1](logits))
 
     def __prepare_scriptable__(self) -> NoReturn:
         raise RuntimeError("UNetV2: torch.jit.script is not supported. Use torch.compile or torch.export.")
