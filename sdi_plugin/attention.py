@@ -1,9 +1,12 @@
-"""The attention of CBAM (Woo et al. 2018, arXiv 1807.06521), for images and volumes."""
+"""The attention of CBAM (Woo et al. 2018, arXiv 1807.06521), for images and volumes, and U-Net v2's reduction by it."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from sdi_plugin import dimension
+from sdi_plugin.recompute import maybe_checkpoint
 
 
 class ChannelAttention(nn.Module):
@@ -67,3 +70,41 @@ class SpatialAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mean, maximum = x.mean(1, keepdim=True), x.amax(1, keepdim=True)
         return torch.sigmoid(self.conv(torch.cat([mean, maximum], dim=1)))
+
+
+class AttentiveReduction(nn.Module):
+    """Attend to one level's features and reduce them to the common number of channels.
+
+    x = ca(f) * f;  x = sa(x) * x;  g = norm(conv1x1(x))        Peng et al. 2023, arXiv 2311.17791, eq. 1-2
+
+    Args:
+        in_channels: of the features.
+        channels: C.
+        dim: number of spatial axes, 2 or 3.
+        norm: "batch" as in the paper, "layer", None, or a function that makes one for a number of channels.
+
+    Shape:
+        f: (B, in_channels, *S). Returns (B, channels, *S).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        dim: int = 2,
+        norm: str | Callable[[int], nn.Module] | None = "batch",
+    ):
+        super().__init__()
+        self.channel_attention = ChannelAttention(in_channels, dim=dim)
+        self.spatial_attention = SpatialAttention(dim=dim)
+        self.conv = dimension.conv(dim)(in_channels, channels, 1, bias=False)
+        self.bn = norm(channels) if callable(norm) else dimension.norm(norm, channels, dim)
+        self.checkpointing = False
+
+    def forward(self, f: Tensor) -> Tensor:
+        # The norm stays outside: recomputed, it would update its running statistics twice.
+        return self.bn(maybe_checkpoint(self._attend, f, enabled=self.checkpointing and self.training))
+
+    def _attend(self, f: Tensor) -> Tensor:
+        x = self.channel_attention(f) * f
+        return self.conv(self.spatial_attention(x) * x)

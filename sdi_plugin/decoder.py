@@ -1,6 +1,7 @@
 """The decoder of U-Net v2: SDI skip connections, top-down fusion, one segmentation head for each supervised level."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from torch import Tensor, nn
@@ -22,6 +23,9 @@ class UNetV2Decoder(nn.Module):
         strides: from each level to the next coarser one, finest first, an int or one int per axis; 2 by default.
         deep_supervision: number of heads, finest first; 0 is one head, that of the finest level.
         norm, fusion: of SDI's product, see `SDI`.
+        init: "paper", torch's own start, or "unit": SDI's terms start at 1 + noise (see `SDI`), and up halves the
+            variance, so that y, too, starts near 1 for any number of levels.
+        reduction_norm: after the 1x1 reductions, see `SDISkip`.
         checkpointing: recompute attention and SDI in backward instead of storing their maps.
 
     Shape:
@@ -48,6 +52,8 @@ class UNetV2Decoder(nn.Module):
         deep_supervision: int = 0,
         norm: str | None = None,
         fusion: str = "product",
+        init: str = "paper",
+        reduction_norm: str | Callable[[int], nn.Module] | None = "batch",
         checkpointing: bool = False,
     ):
         super().__init__()
@@ -65,8 +71,19 @@ class UNetV2Decoder(nn.Module):
                 f"UNetV2Decoder: expected {levels - 1} strides between {levels} levels, got {len(strides)}."
             )
         self.classes = classes
-        self.skip = SDISkip(in_channels, channels, dim=dim, norm=norm, fusion=fusion, checkpointing=checkpointing)
+        self.skip = SDISkip(
+            in_channels,
+            channels,
+            dim=dim,
+            norm=norm,
+            fusion=fusion,
+            init=init,
+            reduction_norm=reduction_norm,
+            checkpointing=checkpointing,
+        )
         self.ups = nn.ModuleList(_up(channels, stride, dim) for stride in strides)
+        if init == "unit":
+            self._init_unit_ups()
         heads = max(1, deep_supervision) if classes else 0
         self.heads = nn.ModuleList(dimension.conv(dim)(channels, classes, 1) for _ in range(heads))
 
@@ -86,6 +103,18 @@ class UNetV2Decoder(nn.Module):
                 y = canvas.resize(up(y), h.shape[2:]) + h
                 ys.append(y)
         return ys[::-1]
+
+    def init_unit(self) -> None:
+        """Draw the start of init="unit", whatever was drawn before: for networks that draw it last."""
+        self.skip.init_unit()
+        self._init_unit_ups()
+
+    def _init_unit_ups(self) -> None:
+        """w ~ N(0, 1 / (2 n)) for the n values of its input that reach a value of its output."""
+        for up in self.ups:
+            up = cast(nn.ConvTranspose2d, up)
+            reached = up.weight[:, 0].numel() / math.prod(up.stride)
+            nn.init.normal_(up.weight, std=math.sqrt(0.5 / reached))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.skip.set_grad_checkpointing(enable)

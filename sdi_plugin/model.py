@@ -22,6 +22,7 @@ class UNetV2(nn.Module):
         deep_supervision: number of supervised levels, see below; True is the 2 of the official training.
         drop_path: stochastic depth rate of the encoder, in training mode.
         norm, fusion: of SDI's product, None and "product" as in the paper; see `SDI`.
+        init: of the decoder, "paper" or "unit"; see `UNetV2Decoder`.
         checkpointing: recompute maps in backward instead of storing them; also `set_grad_checkpointing()`.
 
     Shape:
@@ -51,6 +52,7 @@ class UNetV2(nn.Module):
         drop_path: float = 0.1,
         norm: str | None = None,
         fusion: str = "product",
+        init: str = "paper",
         checkpointing: bool = False,
     ):
         super().__init__()
@@ -65,6 +67,7 @@ class UNetV2(nn.Module):
             deep_supervision=self.deep_supervision,
             norm=norm,
             fusion=fusion,
+            init=init,
         )
         self.set_grad_checkpointing(checkpointing)
 

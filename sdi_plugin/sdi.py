@@ -5,16 +5,16 @@ Peng, Sonka, Chen 2023, arXiv 2311.17791, section 2.3.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from sdi_plugin import dimension, ops, precision
-from sdi_plugin.attention import ChannelAttention, SpatialAttention
+from sdi_plugin.attention import AttentiveReduction
+from sdi_plugin.recompute import maybe_checkpoint
 
-_T = TypeVar("_T")
+INITS = ("paper", "unit")
 
 
 def check_features(owner: str, xs: Sequence[Tensor], channels: Sequence[int], dim: int) -> None:
@@ -48,11 +48,10 @@ def check_batch_norm(owner: str, xs: Sequence[Tensor]) -> None:
             )
 
 
-def _maybe_checkpoint(function: Callable[..., _T], *args: Any, enabled: bool, **kwargs: Any) -> _T:
-    if not enabled:
-        return function(*args, **kwargs)
-    # Nothing in here draws random numbers; saving their state would break a graph under torch.compile.
-    return cast(_T, checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, **kwargs))
+def check_init(owner: str, init: str) -> None:
+    """Raise a ValueError for a start other than "paper" and "unit"."""
+    if init not in INITS:
+        raise ValueError(f'{owner}: expected init "paper" or "unit", got {init!r}.')
 
 
 class SDI(nn.Module):
@@ -68,6 +67,8 @@ class SDI(nn.Module):
         fusion: "product", the paper's; or "asinh", 2 asinh(p / 2) of the product p, which it leaves as it is while it
             is small, and whose logarithm it takes where it is large. A product of L terms has a heavy tail, and in
             training outgrows float16 from about six levels on; "asinh" stays below 180 for whatever float32 holds.
+        init: "paper", torch's own start of the convolutions, under which the product shrinks with every level; or
+            "unit": every term starts at 1 + noise, and the product at a standard deviation of about 1 for any L.
 
     Shape:
         xs: L tensors (B, C, *S_j), fine to coarse. `level`: index of the target, 0 the finest.
@@ -82,14 +83,24 @@ class SDI(nn.Module):
 
     Raises:
         ValueError: len(xs) != levels; a channel count differs from C; level out of range; channels or levels below 1;
-            another norm or fusion.
+            another norm, fusion or init.
     """
 
     bound: Tensor
 
-    def __init__(self, channels: int, levels: int, dim: int = 2, *, norm: str | None = None, fusion: str = "product"):
+    def __init__(
+        self,
+        channels: int,
+        levels: int,
+        dim: int = 2,
+        *,
+        norm: str | None = None,
+        fusion: str = "product",
+        init: str = "paper",
+    ):
         super().__init__()
         dimension.check("SDI", dim)
+        check_init("SDI", init)
         if fusion not in ops.FUSIONS:
             raise ValueError(f"SDI: expected fusion {' or '.join(map(repr, ops.FUSIONS))}, got {fusion!r}.")
         if channels < 1 or levels < 1:
@@ -101,6 +112,24 @@ class SDI(nn.Module):
         if ops.FUSIONS[fusion]:
             self.register_buffer("bound", torch.tensor(ops.FUSIONS[fusion]))
         self.checkpointing = False
+        if init == "unit":
+            self.init_unit()
+
+    def init_unit(self) -> None:
+        """Draw the start of init="unit": every term is 1 + noise, whatever was drawn before.
+
+        b = 1;  w ~ N(0, v / (C * 3^dim)),  v = 2^(1/L) - 1
+
+        On maps of unit variance a term has the mean 1 and the variance v, and the product of L independent ones the
+        variance (1 + v)^L - 1 = 1: neither it nor its gradients drift with L.
+        """
+        for conv in self._convs():
+            variance = 2 ** (1 / self.levels) - 1
+            nn.init.normal_(conv.weight, std=math.sqrt(variance / conv.weight[0].numel()))
+            nn.init.ones_(cast(Tensor, conv.bias))
+
+    def _convs(self) -> list[nn.Conv2d]:
+        return [cast(nn.Conv2d, conv) for conv in self.convs]
 
     def forward(self, xs: Sequence[Tensor], level: int) -> Tensor:
         check_features("SDI", xs, [self.channels] * self.levels, self.dim)
@@ -113,11 +142,11 @@ class SDI(nn.Module):
 
 def fuse(modules: Sequence[SDI], xs: Sequence[Tensor], levels: Sequence[int]) -> list[Tensor]:
     """The SDI modules' outputs, each at its level, for maps that have been checked: all in one call of the op."""
-    convs = [cast(nn.Conv2d, conv) for module in modules for conv in module.convs]
+    convs = [conv for module in modules for conv in module._convs()]
     normed, fusion = not isinstance(modules[0].norm, nn.Identity), modules[0].fusion
     wide = normed or (fusion == "product" and precision.is_float16(xs[0]))
     # Only the product is recomputed: batch norm would update its running statistics twice.
-    products = _maybe_checkpoint(
+    products = maybe_checkpoint(
         ops.resize_smooth_multiply_stage,
         xs,
         [conv.weight for conv in convs],
@@ -135,32 +164,6 @@ def fuse(modules: Sequence[SDI], xs: Sequence[Tensor], levels: Sequence[int]) ->
     ]
 
 
-class AttentiveReduction(nn.Module):
-    """Attend to one level's features and reduce them to the common number of channels.
-
-    x = ca(f) * f;  x = sa(x) * x;  g = BN(conv1x1(x))        Peng et al. 2023, arXiv 2311.17791, eq. 1-2
-
-    Shape:
-        f: (B, in_channels, *S). Returns (B, channels, *S).
-    """
-
-    def __init__(self, in_channels: int, channels: int, dim: int = 2):
-        super().__init__()
-        self.channel_attention = ChannelAttention(in_channels, dim=dim)
-        self.spatial_attention = SpatialAttention(dim=dim)
-        self.conv = dimension.conv(dim)(in_channels, channels, 1, bias=False)
-        self.bn = dimension.norm("batch", channels, dim)
-        self.checkpointing = False
-
-    def forward(self, f: Tensor) -> Tensor:
-        # The norm stays outside: recomputed, it would update its running statistics twice.
-        return self.bn(_maybe_checkpoint(self._attend, f, enabled=self.checkpointing and self.training))
-
-    def _attend(self, f: Tensor) -> Tensor:
-        x = self.channel_attention(f) * f
-        return self.conv(self.spatial_attention(x) * x)
-
-
 class SDISkip(nn.Module):
     """SDI at every level: drops in where an encoder-decoder hands its skip connections over.
 
@@ -169,16 +172,20 @@ class SDISkip(nn.Module):
         channels: C, common to all levels inside.
         out_channels: of every level after a 1x1 projection; None leaves C. in_channels keeps a decoder's contract.
         dim: number of spatial axes, 2 or 3.
-        norm, fusion: of the product, see `SDI`.
+        targets: the levels that get an SDI, finest (0) first; None is all. All levels feed each of them.
+        norm, fusion, init: of the SDI, see `SDI`.
+        reduction_norm: after the 1x1 reductions: "batch" as in the paper, "layer", None, or a function that makes one
+            for a number of channels.
         checkpointing: recompute the attention and SDI in backward instead of storing their maps.
 
     Shape:
         features: L tensors (B, in_channels[j], *S_j), fine to coarse.
-        Returns L tensors (B, C or out_channels[j], *S_j).
+        Returns one tensor (B, C or out_channels[i], *S_i) per target i, finest first.
 
     Raises:
-        ValueError: the number, the axes, the channels or the batch of the maps differ from what was announced; in
-            training mode, a level has a single value per channel, of which batch norm can learn no variance.
+        ValueError: an argument out of range; the number, the axes, the channels or the batch of the maps differ from
+            what was announced; in training mode, a level has a single value per channel, of which batch norm can learn
+            no variance.
     """
 
     def __init__(
@@ -188,8 +195,11 @@ class SDISkip(nn.Module):
         out_channels: Sequence[int] | None = None,
         dim: int = 2,
         *,
+        targets: Sequence[int] | None = None,
         norm: str | None = None,
         fusion: str = "product",
+        init: str = "paper",
+        reduction_norm: str | Callable[[int], nn.Module] | None = "batch",
         checkpointing: bool = False,
     ):
         super().__init__()
@@ -204,29 +214,46 @@ class SDISkip(nn.Module):
             raise ValueError(
                 f"SDISkip: expected out_channels for {levels} levels, each >= 1, got {list(out_channels)}."
             )
+        self.targets = tuple(range(levels)) if targets is None else tuple(targets)
+        if not self.targets or list(self.targets) != sorted({*self.targets} & {*range(levels)}):
+            raise ValueError(
+                f"SDISkip: expected one or more targets from 0 (finest) to {levels - 1}, each once and finest first, "
+                f"got {targets}."
+            )
         self.in_channels, self.channels, self.dim = tuple(in_channels), channels, dim
         self.out_channels = (channels,) * levels if out_channels is None else tuple(out_channels)
-        self.reductions = nn.ModuleList(AttentiveReduction(c, channels, dim) for c in in_channels)
-        self.sdi = nn.ModuleList(SDI(channels, levels, dim, norm=norm, fusion=fusion) for _ in in_channels)
+        self.reductions = nn.ModuleList(AttentiveReduction(c, channels, dim, reduction_norm) for c in in_channels)
+        # By level, also where only some are targets: parameters are named by their level. The others hold none, since
+        # parameters that never get a gradient stop DistributedDataParallel.
+        self.sdi = nn.ModuleList(
+            SDI(channels, levels, dim, norm=norm, fusion=fusion, init=init) if level in self.targets else nn.Identity()
+            for level in range(levels)
+        )
         self.projections = nn.ModuleList(
-            nn.Identity() if out_channels is None else dimension.conv(dim)(channels, c, 1) for c in self.out_channels
+            nn.Identity()
+            if out_channels is None or level not in self.targets
+            else dimension.conv(dim)(channels, out_channels[level], 1)
+            for level in range(levels)
         )
         self.set_grad_checkpointing(checkpointing)
 
+    def init_unit(self) -> None:
+        """Draw the start of init="unit", see `SDI.init_unit`."""
+        for sdi in self._targeted():
+            sdi.init_unit()
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        for module in self.modules():
-            if isinstance(module, SDI | AttentiveReduction):
-                module.checkpointing = enable
+        for module in (*self.reductions, *self._targeted()):
+            cast(AttentiveReduction | SDI, module).checkpointing = enable
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         check_features("SDISkip", features, self.in_channels, self.dim)
-        if self.training:
+        if self.training and isinstance(self.reductions[0].bn, nn.BatchNorm2d | nn.BatchNorm3d):
             check_batch_norm("SDISkip", features)
         xs = [reduction(f) for reduction, f in zip(self.reductions, features, strict=True)]
-        fused = list(xs)
-        # A level that nothing reads may have no SDI (`sdi_plugin.adapters.smp.with_sdi`); its map passes.
-        targets = [level for level, sdi in enumerate(self.sdi) if isinstance(sdi, SDI)]
-        for level, h in zip(targets, fuse([cast(SDI, self.sdi[i]) for i in targets], xs, targets), strict=True):
-            fused[level] = h
-        with precision.float32_stays(fused[targets[0]] if targets else fused[0]):
-            return [projection(h) for projection, h in zip(self.projections, fused, strict=True)]
+        fused = fuse(self._targeted(), xs, self.targets)
+        with precision.float32_stays(fused[0]):
+            return [self.projections[level](h) for level, h in zip(self.targets, fused, strict=True)]
+
+    def _targeted(self) -> list[SDI]:
+        return [cast(SDI, self.sdi[level]) for level in self.targets]

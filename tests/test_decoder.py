@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdi_plugin import UNetV2Decoder
+from tests import start
 
 CHANNELS = [4, 8, 12, 16]
 
@@ -47,6 +48,22 @@ def test_every_parameter_gets_a_gradient(heads):
     assert len(logits) == max(1, heads)
     torch.stack([x.square().mean() for x in logits]).sum().backward()
     assert [name for name, p in decoder.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_papers_start_is_torchs_own(dim):
+    start.assert_torchs_own(lambda: UNetV2Decoder(CHANNELS, 2, 6, dim=dim))
+
+
+@pytest.mark.parametrize("levels", range(2, 9))
+def test_the_unit_start_keeps_the_scale_over_any_number_of_levels(levels):
+    decoder = UNetV2Decoder([16] * levels, 0, 32, strides=[1] * (levels - 1), init="unit")
+    with torch.no_grad():
+        fs = [torch.randn(2, 16, 24, 24) for _ in range(levels)]
+        scales = [float(h.std()) for h in decoder.skip(fs)]
+        outputs = [float(y.std()) for y in decoder(fs)]
+    assert all(0.6 < scale < 1.5 for scale in scales), scales
+    assert all(0.6 < scale < 2 for scale in outputs), outputs  # the levels' sum has up to three times the variance
 
 
 @pytest.mark.slow

@@ -1,15 +1,18 @@
 import copy
 import io
 import pickle
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from benchmarks.memory import saved_bytes
 from sdi_plugin import SDI, SDISkip, ops
 from sdi_plugin.sdi import fuse
+from tests import start
 
 
 def pyramid(size, channels, batch=2):
@@ -114,6 +117,62 @@ def test_checkpointing_saves_memory_and_changes_nothing():
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("targets", [(0,), (2,), (0, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("project", [False, True], ids=["as-fused", "projected"])
+def test_targets_are_the_levels_of_the_whole_skip_and_the_others_have_no_parameters(targets, project):
+    channels = [8, 16, 24]
+    whole = SDISkip(channels, 4, channels if project else None).eval()
+    part = SDISkip(channels, 4, channels if project else None, targets=targets).eval()
+    state = whole.state_dict()
+    spare = [f"{owner}.{level}." for owner in ("sdi", "projections") for level in {0, 1, 2} - {*targets}]
+    part.load_state_dict({name: value for name, value in state.items() if not name.startswith(tuple(spare))})
+    features = pyramid((9, 7), channels)
+    expected = whole(features)
+    outputs = part(features)
+    torch.testing.assert_close(outputs, [expected[level] for level in targets], rtol=0, atol=0)
+    torch.stack([y.square().mean() for y in outputs]).sum().backward()
+    assert [name for name, parameter in part.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind"),
+    [("batch", nn.BatchNorm2d), ("layer", nn.GroupNorm), (None, nn.Identity), (nn.InstanceNorm2d, nn.InstanceNorm2d)],
+    ids=["batch", "layer", "none", "a-function"],
+)
+def test_reduction_norm_is_the_one_asked_for(norm, kind):
+    skip: Any = SDISkip([4, 8], 6, reduction_norm=norm)
+    assert [type(reduction.bn) for reduction in skip.reductions] == [kind] * 2
+    if norm is nn.InstanceNorm2d:
+        assert all(reduction.bn.num_features == 6 for reduction in skip.reductions)
+    assert all(y.isfinite().all() for y in skip(pyramid((8, 6), [4, 8])))
+
+
+@pytest.mark.parametrize("norm", ["layer", None], ids=str)
+def test_one_pixel_and_batch_one_train_without_batch_norm(norm):
+    outputs = SDISkip([4, 8], 4, reduction_norm=norm)([torch.ones(1, 4, 2, 2), torch.ones(1, 8, 1, 1)])
+    assert all(y.isfinite().all() for y in outputs)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_papers_start_is_torchs_own(dim):
+    start.assert_torchs_own(lambda: SDISkip([4, 8, 20], 6, [4, 8, 20], dim))
+
+
+@pytest.mark.parametrize("levels", range(2, 9))
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_unit_start_gives_terms_of_one_plus_noise_and_a_product_of_unit_scale(dim, levels):
+    sdi = SDI(32, levels, dim, init="unit")
+    xs = torch.randn(levels, 2, 32, *[20, 10][dim - 2 :][:1] * dim)
+    inner = (slice(None), slice(None), *[slice(1, -1)] * dim)  # zeros stand around the map
+    with torch.no_grad():
+        terms = torch.stack([conv(x)[inner] for conv, x in zip(sdi.convs, xs, strict=True)])
+        product = sdi(list(xs), 0)[inner]
+    assert all(abs(term.mean() - 1) < 0.05 for term in terms)
+    assert all(abs(term.var() / (2 ** (1 / levels) - 1) - 1) < 0.1 for term in terms)
+    assert abs(product.mean() - 1) < 0.1
+    assert abs(product.std() - 1) < 0.2
+
+
 def test_survives_pickling_and_deepcopy():
     skip, features = SDISkip([4, 8], 4, [4, 8]).eval(), pyramid((5, 5), [4, 8])
     for twin in (pickle.loads(pickle.dumps(skip)), copy.deepcopy(skip)):
@@ -157,8 +216,20 @@ def test_one_pixel_and_batch_one_work_in_eval_mode():
         (lambda: SDISkip([]), "one or more levels"),
         (lambda: SDISkip([4, 0]), "channels >= 1"),
         (lambda: SDISkip([4, 8], 4, [4]), "out_channels for 2 levels"),
+        (lambda: SDISkip([4, 8], targets=[]), r"one or more targets from 0 \(finest\) to 1, .*got \[\]"),
+        (lambda: SDISkip([4, 8], targets=[2]), r"targets from 0 \(finest\) to 1, .*got \[2\]"),
+        (lambda: SDISkip([4, 8], targets=[-1, 0]), r"got \[-1, 0\]"),
+        (lambda: SDISkip([4, 8], targets=[1, 0]), r"finest first, got \[1, 0\]"),
+        (lambda: SDISkip([4, 8], targets=[0, 0]), r"each once and finest first, got \[0, 0\]"),
+        (lambda: SDISkip([4, 8], reduction_norm="group"), 'None, "batch" or "layer", got \'group\''),
+        (lambda: SDI(4, 2, init="he"), 'SDI: expected init "paper" or "unit", got \'he\''),
+        (lambda: SDISkip([4, 8], init="he"), 'SDI: expected init "paper" or "unit", got \'he\''),
     ],
-    ids=["channels", "levels", "dim", "norm", "no-levels", "no-channels", "out-channels"],
+    ids=[
+        *("channels", "levels", "dim", "norm", "no-levels", "no-channels", "out-channels"),
+        *("no-targets", "target-too-coarse", "negative-target", "coarse-first", "target-twice"),
+        *("reduction-norm", "init", "init-of-the-skip"),
+    ],
 )
 def test_bad_arguments_are_named(build, message):
     with pytest.raises(ValueError, match=message):

@@ -38,6 +38,7 @@ class UNetV2Head(BaseDecodeHead):
             are of 2.
         strides: from each level to the next coarser one; 2 by default. See `sdi_plugin.UNetV2Decoder`.
         norm, fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
+        init: of the decoder, "paper" or "unit"; see `sdi_plugin.UNetV2Decoder`.
         with_cp: recompute maps in backward instead of storing them.
         dropout_ratio: before the classifiers; 0 as in the paper.
         loss_decode: one loss or several, of mmseg or `StructureLoss`; softmax cross-entropy by default, with
@@ -45,7 +46,7 @@ class UNetV2Head(BaseDecodeHead):
         ignore_index: the label that counts neither in losses nor in accuracy.
         sampler: of mmseg, for two or more out_channels.
         align_corners: False as in the paper.
-        init_cfg: of mmengine. None keeps torch's own initialisation: another makes SDI's product vanish or explode.
+        init_cfg: of mmengine. None leaves the start that `init` names: another makes SDI's product vanish or explode.
         kwargs: of mmseg's BaseDecodeHead.
 
     Shape:
@@ -78,6 +79,7 @@ class UNetV2Head(BaseDecodeHead):
         strides: Sequence[int] | None = None,
         norm: str | None = None,
         fusion: str = "product",
+        init: str = "paper",
         with_cp: bool = False,
         dropout_ratio: float = 0.0,
         loss_decode: dict | Sequence[dict] | None = None,
@@ -126,7 +128,7 @@ class UNetV2Head(BaseDecodeHead):
             raise ValueError(f"UNetV2Head: expected {heads} head_weights ({deep_supervision=}), got {head_weights}.")
         self.summed_heads = summed_heads
         self.decoder = UNetV2Decoder(
-            in_channels, 0, channels, strides=strides, norm=norm, fusion=fusion, checkpointing=with_cp
+            in_channels, 0, channels, strides=strides, norm=norm, fusion=fusion, init=init, checkpointing=with_cp
         )
         self.auxiliary_convs = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for _ in range(heads - 1))
         self._check_losses(sampler)

@@ -20,8 +20,9 @@ class SDINeck(BaseModule):
         out_channels: of the levels given to the head: one int for all, one a level, or None for in_channels, which
             leaves the head as it was without the neck.
         norm, fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
+        init: of SDI, "paper" or "unit"; see `sdi_plugin.SDI`.
         with_cp: recompute maps in backward instead of storing them.
-        init_cfg: of mmengine.
+        init_cfg: of mmengine; None leaves the start that `init` names.
 
     Shape:
         inputs: L tensors (B, in_channels[j], H_j, W_j), fine to coarse. Returns a tuple of L tensors (B,
@@ -38,6 +39,7 @@ class SDINeck(BaseModule):
         out_channels: int | Sequence[int] | None = None,
         norm: str | None = None,
         fusion: str = "product",
+        init: str = "paper",
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ):
@@ -46,7 +48,9 @@ class SDINeck(BaseModule):
             out_channels = in_channels
         elif isinstance(out_channels, int):
             out_channels = [out_channels] * len(in_channels)
-        self.skip = SDISkip(in_channels, channels, out_channels, norm=norm, fusion=fusion, checkpointing=with_cp)
+        self.skip = SDISkip(
+            in_channels, channels, out_channels, norm=norm, fusion=fusion, init=init, checkpointing=with_cp
+        )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(self.skip(inputs))

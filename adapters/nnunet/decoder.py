@@ -1,11 +1,12 @@
 """U-Net v2's decoder as nnU-Net talks to one: heads named seg_layers, deep supervision as a switch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from sdi_plugin import dimension, precision
 from sdi_plugin.decoder import UNetV2Decoder
+from sdi_plugin.sdi import check_init
 
 
 class NNUNetDecoder(UNetV2Decoder):
@@ -14,7 +15,7 @@ class NNUNetDecoder(UNetV2Decoder):
     nnU-Net switches `deep_supervision` on and off, and `-pretrained_weights` leaves out what is named seg_layers.
 
     Args:
-        in_channels, channels, dim, strides, norm, fusion, checkpointing: see `UNetV2Decoder`.
+        in_channels, channels, dim, strides, norm, fusion, init, reduction_norm, checkpointing: see `UNetV2Decoder`.
         classes: K, of the heads.
         heads: number of supervised levels, finest first.
         deep_supervision: the switch at the start.
@@ -36,6 +37,8 @@ class NNUNetDecoder(UNetV2Decoder):
         deep_supervision: bool = True,
         norm: str | None = None,
         fusion: str = "product",
+        init: str = "paper",
+        reduction_norm: str | Callable[[int], nn.Module] | None = "batch",
         checkpointing: bool = False,
     ):
         super().__init__(
@@ -46,10 +49,14 @@ class NNUNetDecoder(UNetV2Decoder):
             strides=strides,
             norm=norm,
             fusion=fusion,
+            reduction_norm=reduction_norm,
             checkpointing=checkpointing,
         )
         self.seg_layers = nn.ModuleList(dimension.conv(dim)(channels, classes, 1) for _ in range(heads))
         self.deep_supervision = deep_supervision
+        check_init("NNUNetDecoder", init)
+        if init == "unit":
+            self.init_unit()  # after the heads, so that a seed gives the numbers that it always gave
 
     def forward(self, features: Sequence[Tensor]) -> Tensor | list[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         ys = self.forward_features(features)

@@ -1,6 +1,6 @@
 """U-Net v2 on the encoder of an nnU-Net plan, in 2-D and 3-D."""
 
-import math
+import functools
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -12,7 +12,6 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 
 from sdi_plugin.adapters.nnunet.decoder import NNUNetDecoder
-from sdi_plugin.sdi import SDI
 
 
 class PlanUNetV2(nn.Module):
@@ -29,6 +28,7 @@ class PlanUNetV2(nn.Module):
         norm, fusion: of SDI's product, see `sdi_plugin.SDI`. nnU-Net's rate and momentum drive the paper's product past
             float16 from six stages on: the trainers and planners of this package write "layer" and "asinh" into
             their plans.
+        init: of the decoder, "unit" or "paper"; see `sdi_plugin.UNetV2Decoder`.
         checkpointing: recompute attention and SDI in backward instead of storing their maps.
         encoder: what else the plan says of the encoder: conv_op, kernel_sizes, strides, norm_op and so on.
 
@@ -37,9 +37,8 @@ class PlanUNetV2(nn.Module):
         supervision the list of L - 1 logits at the stages' sizes but the coarsest, finest first.
 
     Convention:
-        The norm after the 1x1 reductions is the plan's. Convolutions of SDI start so that the product's terms have
-        mean 1 and its standard deviation is about 1 for any L; the product is accumulated in float32. `initialize` is
-        nnU-Net's hook for the encoder's initialisation.
+        The norm after the 1x1 reductions is the plan's. The product is accumulated in float32. `initialize` is
+        nnU-Net's hook for the encoder's initialisation; the decoder's is `init`.
     """
 
     encoder_class: Any
@@ -56,6 +55,7 @@ class PlanUNetV2(nn.Module):
         channels: int = 32,
         norm: str | None = None,
         fusion: str = "product",
+        init: str = "unit",
         checkpointing: bool = False,
         **encoder: Any,
     ):
@@ -73,13 +73,10 @@ class PlanUNetV2(nn.Module):
             deep_supervision=deep_supervision,
             norm=norm,
             fusion=fusion,
+            init=init,
+            reduction_norm=_norm(self.encoder),
             checkpointing=checkpointing,
         )
-        if self.encoder.norm_op is not None:
-            # The plan's norm: batches of 2 and sliding windows are the reason why nnU-Net avoids batch norm.
-            for reduction in self.decoder.skip.reductions:
-                reduction.bn = self.encoder.norm_op(channels, **(self.encoder.norm_op_kwargs or {}))
-        _keep_scale(self.decoder)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         return self.decoder(self.encoder(x))
@@ -141,19 +138,8 @@ class ResidualEncoderUNetV2(PlanUNetV2):
             module.apply(init_last_bn_before_add_to_0)
 
 
-def _keep_scale(decoder: NNUNetDecoder) -> None:
-    """Start every term of SDI's product at 1 + noise, so that neither its values nor its gradients drift with L.
-
-    L independent terms of mean 1 and variance v multiply to the variance (1 + v)^L - 1, which is 1 for
-    v = 2^(1/L) - 1. The transposed convolutions halve the variance, so that the sum over levels is bounded too.
-    """
-    for sdi in decoder.skip.sdi:
-        assert isinstance(sdi, SDI)
-        for conv in sdi.convs:
-            weight, bias = cast(Tensor, conv.weight), cast(Tensor, conv.bias)
-            nn.init.normal_(weight, std=math.sqrt((2 ** (1 / sdi.levels) - 1) / weight[0].numel()))
-            nn.init.ones_(bias)
-    for up in decoder.ups:
-        weight, stride = cast(Tensor, up.weight), cast(tuple[int, ...], up.stride)
-        reached = weight[:, 0].numel() / math.prod(stride)  # input values of one output value
-        nn.init.normal_(weight, std=math.sqrt(0.5 / reached))
+def _norm(encoder: Any) -> Any:
+    """The plan's norm: nnU-Net avoids batch norm for its batches of 2 and its sliding windows."""
+    if encoder.norm_op is None:
+        return "batch"
+    return functools.partial(encoder.norm_op, **(encoder.norm_op_kwargs or {}))

@@ -25,6 +25,7 @@ class PVTUNetV2(nn.Module):
         heads: 1 to 4, the number of supervised levels.
         deep_supervision: whether all heads answer, or the finest alone; `decoder.deep_supervision` switches it.
         norm, fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
+        init: of the decoder, "paper" or "unit"; see `sdi_plugin.UNetV2Decoder`.
 
     Shape:
         x: (B, input_channels, H, W), any size. Returns logits (B, K, H, W), or with deep supervision a list of `heads`
@@ -45,6 +46,7 @@ class PVTUNetV2(nn.Module):
         deep_supervision: bool = True,
         norm: str | None = None,
         fusion: str = "product",
+        init: str = "paper",
     ):
         super().__init__()
         self.encoder = TimmEncoder(encoder, input_channels)
@@ -56,6 +58,7 @@ class PVTUNetV2(nn.Module):
             deep_supervision=deep_supervision,
             norm=norm,
             fusion=fusion,
+            init=init,
         )
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:

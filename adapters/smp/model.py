@@ -41,6 +41,7 @@ class UNetV2(SegmentationModel):
             PVTv2 checkpoint, timm's or safetensors, for tu- encoders.
         decoder_channels: C of the decoder.
         decoder_norm, decoder_fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
+        decoder_init: "paper" or "unit", see `sdi_plugin.UNetV2Decoder`.
         in_channels: of the image.
         classes: K, the channels of the masks.
         activation: of the masks, as for every model of smp; None gives logits.
@@ -59,7 +60,7 @@ class UNetV2(SegmentationModel):
         zeros at the bottom and right, and the logits cropped. With equal weights `sdi_plugin.UNetV2` gives the same
         logits. Parameters of the encoder that no level depends on (`unused`: the stages below encoder_depth, the last
         convolution of smp's EfficientNets) are frozen, requires_grad=False, so that DistributedDataParallel needs no
-        find_unused_parameters. Convolutions keep torch's own initialisation: smp's makes the product of levels explode.
+        find_unused_parameters. smp's initialisation leaves the decoder out: it makes the product of levels explode.
         from_pretrained is strict unless told otherwise, and asks neither the hub nor a file for encoder_weights.
 
     Raises:
@@ -83,6 +84,7 @@ class UNetV2(SegmentationModel):
         decoder_channels: int = 32,
         decoder_norm: str | None = None,
         decoder_fusion: str = "product",
+        decoder_init: str = "paper",
         in_channels: int = 3,
         classes: int = 1,
         activation: str | Callable[..., nn.Module] | None = None,
@@ -122,6 +124,7 @@ class UNetV2(SegmentationModel):
             strides=[coarse // fine for fine, coarse in itertools.pairwise(reductions)],
             norm=decoder_norm,
             fusion=decoder_fusion,
+            init=decoder_init,
         )
         self.segmentation_head = SegmentationHead(decoder_channels, classes, kernel_size=1, activation=activation)
         self.auxiliary_heads = nn.ModuleList(nn.Conv2d(decoder_channels, classes, 1) for _ in range(heads - 1))

@@ -22,6 +22,7 @@ def with_sdi(
     *,
     norm: str | None = None,
     fusion: str = "product",
+    init: str = "paper",
     checkpointing: bool = False,
 ) -> Model:
     """Put SDI (Peng, Sonka, Chen 2023, arXiv 2311.17791) between a model's encoder and its decoder.
@@ -35,7 +36,7 @@ def with_sdi(
         model: any of smp with `encoder` and `decoder`: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3,
             DeepLabV3Plus, PAN, UPerNet, Segformer.
         channels: C inside SDI.
-        norm, fusion, checkpointing: see `sdi_plugin.SDISkip`.
+        norm, fusion, init, checkpointing: see `sdi_plugin.SDISkip`.
 
     Convention:
         smp's from_pretrained rebuilds the class of the original model, which has no SDI: save_pretrained and
@@ -53,7 +54,7 @@ def with_sdi(
         raise ValueError(f"with_sdi: expected a model without SDI, got a {name} that has it already.")
     if not hasattr(model.encoder, "out_channels") or not hasattr(model.encoder, "output_stride"):
         raise ValueError(_not_a_pyramid(name))
-    _insert(model, channels, norm=norm, fusion=fusion, checkpointing=checkpointing)
+    _insert(model, channels, norm=norm, fusion=fusion, init=init, checkpointing=checkpointing)
     return model
 
 
@@ -72,36 +73,22 @@ class FeatureSDI(SDISkip):
     Args:
         encoder_channels: of every feature, the image's first.
         read: indices of the features that the decoder reads.
-        channels, norm, fusion, checkpointing: see `SDISkip`.
+        channels, options: see `SDISkip`.
     """
 
-    def __init__(
-        self,
-        encoder_channels: Sequence[int],
-        read: Sequence[int],
-        channels: int = 32,
-        *,
-        norm: str | None = None,
-        fusion: str = "product",
-        checkpointing: bool = False,
-    ):
+    def __init__(self, encoder_channels: Sequence[int], read: Sequence[int], channels: int = 32, **options: Any):
         levels = level_indices(encoder_channels)
         in_channels = [encoder_channels[index] for index in levels]
-        super().__init__(in_channels, channels, in_channels, norm=norm, fusion=fusion, checkpointing=checkpointing)
+        super().__init__(in_channels, channels, in_channels, targets=[levels.index(i) for i in read], **options)
         self.levels, self.read = tuple(levels), tuple(read)
-        for level, index in enumerate(levels):
-            if index not in read:
-                # Parameters that never get a gradient stop DistributedDataParallel.
-                self.sdi[level], self.projections[level] = nn.Identity(), nn.Identity()
 
     def infuse(self, decoder: nn.Module, arguments: tuple[Any, ...]) -> tuple[list[Tensor]]:
         """The decoder's forward pre-hook: its features, those that it reads replaced by fused ones."""
         (features,) = arguments
         infused = list(features)
         fused = self([features[index] for index in self.levels])
-        for index, feature in zip(self.levels, fused, strict=True):
-            if index in self.read:
-                infused[index] = feature
+        for index, feature in zip(self.read, fused, strict=True):
+            infused[index] = feature
         return (infused,)
 
 

@@ -1,11 +1,15 @@
 """UNetV2Head: shapes, what it refuses, one channel made right, deep supervision."""
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from sdi_plugin.adapters.mmsegmentation import UNetV2Head
 from sdi_plugin.losses import structure_loss
+from tests import start
 from tests.adapters.mmsegmentation import samples as given
 
 from mmseg.registry import MODELS
@@ -33,6 +37,23 @@ def test_in_index_chooses_among_the_maps_of_the_backbone():
     maps = given.features((8, 16, 24, 32))
     module = head((16, 32), in_index=(1, 3), strides=(4,))
     assert module(maps).shape == (2, 2, *maps[1].shape[2:])
+
+
+@pytest.mark.parametrize("init", ["paper", "unit"])
+def test_the_start_survives_mmengines_initialisation(init):
+    module: Any = head(init=init)
+    before = copy.deepcopy(module.state_dict())
+    module.init_weights()
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    if init == "unit":
+        start.assert_unit(conv for sdi in module.decoder.skip.sdi for conv in sdi.convs)
+    else:
+        start.assert_torchs_own(head)
+
+
+def test_another_start_is_an_error():
+    with pytest.raises(ValueError, match='expected init "paper" or "unit", got \'he\''):
+        head(init="he")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """SDINeck: shapes, and the heads of mmseg behind it."""
 
+import copy
+
 import pytest
 import torch
 
+from tests import start
 from tests.adapters.mmsegmentation import samples as given
 
 from mmseg.registry import MODELS
@@ -36,6 +39,16 @@ def test_bad_arguments_and_maps():
         neck(out_channels=(4, 5))
     with pytest.raises(ValueError, match="expected 3 feature maps"):
         neck()(given.features()[:2])
+
+
+def test_the_start_survives_mmengines_initialisation():
+    module = neck(init="unit")
+    before = copy.deepcopy(module.state_dict())
+    module.init_weights()
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    start.assert_unit(conv for sdi in module.skip.sdi for conv in sdi.convs)
+    with pytest.raises(ValueError, match="expected init"):
+        neck(init="he")
 
 
 @pytest.mark.parametrize("kind", HEADS)

@@ -10,9 +10,12 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from benchmarks import memory
 from sdi_plugin import ops
+from sdi_plugin.adapters.nnunet import PVTUNetV2
+from sdi_plugin.adapters.nnunet.decoder import NNUNetDecoder
 from sdi_plugin.adapters.nnunet.plans import class_path, counterpart
 from sdi_plugin.cli import main
 from sdi_plugin.sdi import SDI
+from tests import start
 from tests.adapters.nnunet import plans as nnunet_plans
 
 cases = pytest.mark.parametrize("case", nnunet_plans.CASES)
@@ -95,8 +98,32 @@ def test_initialisation_is_nnunets_in_the_encoder_and_our_own_in_sdi():
     first = network.encoder.stages[2][0].convs[1].conv
     assert torch.equal(first.bias, torch.zeros_like(first.bias))
     assert first.weight.std().item() == pytest.approx((2 / first.weight[0].numel()) ** 0.5, rel=0.1)
-    for sdi in network.decoder.skip.sdi:
-        assert all(torch.equal(conv.bias, torch.ones(32)) for conv in sdi.convs)
+    start.assert_unit(conv for sdi in network.decoder.skip.sdi for conv in sdi.convs)
+
+
+def test_the_decoders_start_is_an_entry_of_the_plan():
+    architecture, _ = nnunet_plans.CASES["2d"]
+    paper = build({**architecture, "arch_kwargs": architecture["arch_kwargs"] | {"init": "paper"}})
+    assert not any((conv.bias == 1).any() for sdi in paper.decoder.skip.sdi for conv in sdi.convs)
+    with pytest.raises(ValueError, match='expected init "paper" or "unit", got \'he\''):
+        build({**architecture, "arch_kwargs": architecture["arch_kwargs"] | {"init": "he"}})
+
+
+def test_the_papers_network_starts_as_the_paper_unless_told_otherwise():
+    start.assert_torchs_own(lambda: NNUNetDecoder([4, 8], 2, heads=2))
+    paper: Any = PVTUNetV2(3, 2, "pvt_v2_b0")
+    assert not any((conv.bias == 1).any() for sdi in paper.decoder.skip.sdi for conv in sdi.convs)
+    unit: Any = PVTUNetV2(3, 2, "pvt_v2_b0", init="unit")
+    start.assert_unit(conv for sdi in unit.decoder.skip.sdi for conv in sdi.convs)
+
+
+def test_the_norm_of_the_reductions_is_the_plans():
+    architecture, _ = nnunet_plans.CASES["3d"]
+    for reduction in build(architecture).decoder.skip.reductions:
+        assert isinstance(reduction.bn, torch.nn.InstanceNorm3d)
+        assert (reduction.bn.num_features, reduction.bn.affine) == (32, True)
+    plain = build({**architecture, "arch_kwargs": architecture["arch_kwargs"] | {"norm_op": None}})
+    assert isinstance(plain.decoder.skip.reductions[0].bn, torch.nn.BatchNorm3d)
 
 
 def test_residual_blocks_start_as_the_identity():

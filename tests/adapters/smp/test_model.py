@@ -12,6 +12,7 @@ from hypothesis import given, settings
 
 import sdi_plugin
 import sdi_plugin.adapters.smp as adapter
+from tests import start
 
 ENCODERS = ["resnet34", "tu-pvt_v2_b0", "mit_b0", "tu-convnext_atto"]
 
@@ -80,6 +81,14 @@ def test_dilated_encoder_has_levels_of_one_size():
 def test_parameter_count_is_that_of_the_paper_less_the_unused_layer():
     count = sum(parameter.numel() for parameter in create("tu-pvt_v2_b2", classes=1).parameters())
     assert count == pytest.approx(25.15e6 - 32 * 32 * 4 * 4, rel=1e-3)
+
+
+def test_the_decoders_start_is_an_argument_that_the_configuration_keeps():
+    model = create("resnet18", decoder_init="unit")
+    start.assert_unit(conv for sdi in model.decoder.skip.sdi for conv in sdi.convs)
+    assert model.config["decoder_init"] == "unit"
+    with pytest.raises(ValueError, match='expected init "paper" or "unit", got \'he\''):
+        create("resnet18", decoder_init="he")
 
 
 @pytest.fixture(scope="module")

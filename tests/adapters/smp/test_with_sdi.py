@@ -9,6 +9,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from sdi_plugin.adapters.smp import UNetV2, with_sdi
+from tests import start
 
 # Which features of a CNN (image first) each decoder reads.
 READS = {
@@ -45,7 +46,7 @@ def test_the_decoder_gets_fused_features_of_its_own_channels(architecture):
     with torch.no_grad():
         masks = model(x)
         features = model.encoder(x)
-        fused = dict(zip(model.sdi.levels, model.sdi([features[level] for level in model.sdi.levels]), strict=True))
+        fused = dict(zip(model.sdi.read, model.sdi([features[level] for level in model.sdi.levels]), strict=True))
     assert masks.shape == (1, 2, 128, 128)
     assert [tuple(f.shape) for f in seen] == [tuple(f.shape) for f in features]
     for index, feature in enumerate(features):
@@ -131,6 +132,17 @@ def test_options_reach_the_skip():
     assert model.sdi.reductions[0].checkpointing
     assert isinstance(model.sdi.sdi[0].norm, torch.nn.BatchNorm2d)
     model(torch.rand(2, 3, 64, 64)).mean().backward()
+
+
+def test_the_start_is_an_argument():
+    model: Any = with_sdi(smp.FPN("resnet18", encoder_weights=None), 4, init="unit")
+    convs = [conv for index in model.sdi.read for conv in model.sdi.sdi[model.sdi.levels.index(index)].convs]
+    assert len(convs) == 4 * 5
+    start.assert_unit(convs)
+    plain = smp.FPN("resnet18", encoder_weights=None)
+    with pytest.raises(ValueError, match="expected init"):
+        with_sdi(plain, init="he")
+    assert not hasattr(plain, "sdi")
 
 
 @pytest.mark.parametrize("call", ["save_pretrained", "push_to_hub"])
