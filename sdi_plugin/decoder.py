@@ -1,4 +1,4 @@
-"""The decoder of U-Net v2: SDI skip connections, top-down fusion, one segmentation head for each supervised level."""
+"""The decoder of U-Net v2: SDI skip connections and top-down fusion. Its features are for heads of the caller."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,17 +11,15 @@ from sdi_plugin.sdi import SDISkip
 
 
 class UNetV2Decoder(nn.Module):
-    """Attention, reduction and SDI for every level, then top-down fusion and 1x1 heads.
+    """Attention, reduction and SDI for every level, then top-down fusion.
 
-    y_L = h_L;  y_i = up(y_{i+1}) + h_i;  logits_i = head_i(y_i)        Peng et al. 2023, arXiv 2311.17791, fig. 1
+    y_L = h_L;  y_i = up(y_{i+1}) + h_i        Peng et al. 2023, arXiv 2311.17791, fig. 1
 
     Args:
         in_channels: of the encoder's levels, fine to coarse.
-        classes: of the heads; 0 leaves the heads out and returns the features y.
         channels: C of the decoder.
         dim: number of spatial axes, 2 or 3.
         strides: from each level to the next coarser one, finest first, an int or one int per axis; 2 by default.
-        deep_supervision: number of heads, finest first; 0 is one head, that of the finest level.
         norm, fusion: of SDI's product, see `SDI`.
         init: "paper", torch's own start, or "unit": SDI's terms start at 1 + noise (see `SDI`), and up halves the
             variance, so that y, too, starts near 1 for any number of levels.
@@ -29,27 +27,25 @@ class UNetV2Decoder(nn.Module):
         checkpointing: recompute attention and SDI in backward instead of storing their maps.
 
     Shape:
-        features: L tensors (B, in_channels[j], *S_j), fine to coarse. Returns logits (B, classes, *S_j), finest first,
-        one for each head, or the L features y (B, C, *S_j).
+        features: L tensors (B, in_channels[j], *S_j), fine to coarse. Returns the L features y (B, C, *S_j), finest
+        first: the paper's heads are 1x1 convolutions of the first of them.
 
     Convention:
         up: bias-free transposed convolution, kernel stride + 2 (4x4 at stride 2), padding 1; where levels are not exact
         multiples of each other its output is resized linearly, align_corners=False.
-        Where SDI returns float32 under autocast in float16 (see `SDI`), so do up-sampling, sums and heads.
+        Where SDI returns float32 under autocast in float16 (see `SDI`), so do up-sampling and sums.
 
     Raises:
-        ValueError: the features differ from what was announced (see `SDISkip`); more heads than levels.
+        ValueError: an argument out of range; the features differ from what was announced, see `SDISkip`.
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
-        classes: int,
         channels: int = 32,
         *,
         dim: int = 2,
         strides: Sequence[int | Sequence[int]] | None = None,
-        deep_supervision: int = 0,
         norm: str | None = None,
         fusion: str = "product",
         init: str = "paper",
@@ -58,19 +54,11 @@ class UNetV2Decoder(nn.Module):
     ):
         super().__init__()
         levels = len(in_channels)
-        if classes < 0:
-            raise ValueError(f"UNetV2Decoder: expected classes >= 0, got {classes}.")
-        if not 0 <= deep_supervision <= levels:
-            raise ValueError(
-                f"UNetV2Decoder: expected deep_supervision from 0 to {levels} (one head per level at most), "
-                f"got {deep_supervision}."
-            )
         strides = (2,) * (levels - 1) if strides is None else strides
         if len(strides) != levels - 1:
             raise ValueError(
                 f"UNetV2Decoder: expected {levels - 1} strides between {levels} levels, got {len(strides)}."
             )
-        self.classes = classes
         self.skip = SDISkip(
             in_channels,
             channels,
@@ -84,18 +72,8 @@ class UNetV2Decoder(nn.Module):
         self.ups = nn.ModuleList(_up(channels, stride, dim) for stride in strides)
         if init == "unit":
             self._init_unit_ups()
-        heads = max(1, deep_supervision) if classes else 0
-        self.heads = nn.ModuleList(dimension.conv(dim)(channels, classes, 1) for _ in range(heads))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        ys = self.forward_features(features)
-        if not self.classes:
-            return ys
-        with precision.float32_stays(ys[0]):
-            return [head(y) for head, y in zip(self.heads, ys, strict=False)]
-
-    def forward_features(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The features y_1..y_L before the heads, finest first."""
         *finer, y = self.skip(features)
         ys = [y]
         with precision.float32_stays(y):

@@ -1,12 +1,22 @@
 """U-Net v2 without any framework: an encoder, and the decoder of the paper."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from sdi_plugin import canvas, precision
 from sdi_plugin.decoder import UNetV2Decoder
 from sdi_plugin.encoder import TimmEncoder
+
+
+class _DecoderAndHeads(UNetV2Decoder):
+    """The decoder, and the heads of `UNetV2`, which its checkpoints name decoder.heads.*."""
+
+    def __init__(self, in_channels: Sequence[int], classes: int, channels: int, *, heads: int, **options: Any):
+        super().__init__(in_channels, channels, **options)
+        self.heads = nn.ModuleList(nn.Conv2d(channels, classes, 1) for _ in range(heads))
 
 
 class UNetV2(nn.Module):
@@ -60,11 +70,17 @@ class UNetV2(nn.Module):
             raise ValueError(f"UNetV2: expected in_channels and classes >= 1, got {in_channels=}, {classes=}.")
         self.deep_supervision = 2 if deep_supervision is True else int(deep_supervision)
         self.encoder = TimmEncoder(encoder, in_channels, encoder_weights, drop_path=drop_path)
-        self.decoder = UNetV2Decoder(
+        levels = len(self.encoder.out_channels)
+        if not 0 <= self.deep_supervision <= levels:
+            raise ValueError(
+                f"UNetV2: expected deep_supervision from 0 to {levels} (one head per level at most), got "
+                f"{deep_supervision}."
+            )
+        self.decoder = _DecoderAndHeads(
             self.encoder.out_channels,
             classes,
             channels,
-            deep_supervision=self.deep_supervision,
+            heads=max(1, self.deep_supervision),
             norm=norm,
             fusion=fusion,
             init=init,
@@ -74,16 +90,14 @@ class UNetV2(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         if self.training and self.deep_supervision:
             return self.forward_heads(x)
-        y = self.decoder.forward_features(self.encoder(self._pad(x)))[0]
-        with precision.float32_stays(y):
-            return self._to_image(self.decoder.heads[0](y), x)
+        return self._logits(x, 1)[0]
 
     def forward_heads(self, x: Tensor) -> list[Tensor]:
         """The logits (B, K, H, W) of every head, finest first, in either mode.
 
         The published polyp scores are of the two finest heads' sum: `sum(model.forward_heads(x))`.
         """
-        return [self._to_image(logits, x) for logits in self.decoder(self.encoder(self._pad(x)))]
+        return self._logits(x, len(self.decoder.heads))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.encoder.set_grad_checkpointing(enable)
@@ -97,5 +111,8 @@ class UNetV2(nn.Module):
             )
         return canvas.pad(x, self.encoder.min_size)
 
-    def _to_image(self, logits: Tensor, x: Tensor) -> Tensor:
-        return canvas.to_image(logits, x.shape[2:], self.encoder.min_size)
+    def _logits(self, x: Tensor, heads: int) -> list[Tensor]:
+        ys = self.decoder(self.encoder(self._pad(x)))[:heads]
+        with precision.float32_stays(ys[0]):
+            logits = [head(y) for head, y in zip(self.decoder.heads, ys, strict=False)]
+        return [canvas.to_image(each, x.shape[2:], self.encoder.min_size) for each in logits]

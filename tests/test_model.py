@@ -154,8 +154,8 @@ def test_checkpointing_is_an_argument_and_compiles_to_a_single_graph():
     assert model.decoder.get_submodule("skip.sdi.0").checkpointing
     assert any(getattr(module, "grad_checkpointing", False) for module in model.encoder.modules())
     compiled = torch.compile(model.decoder, fullgraph=True, backend="aot_eager")
-    (logits,) = compiled([torch.randn(2, c, 16 >> i, 16 >> i) for i, c in enumerate(model.encoder.out_channels)])
-    logits.sum().backward()
+    ys = compiled([torch.randn(2, c, 16 >> i, 16 >> i) for i, c in enumerate(model.encoder.out_channels)])
+    model.decoder.heads[0](ys[0]).sum().backward()
     assert all(p.grad is not None for p in model.decoder.parameters())
 
 
@@ -184,9 +184,11 @@ def test_bad_images_are_named(tiny, shape, message):
         ({"classes": 0}, "classes >= 1"),
         ({"in_channels": 0}, "in_channels and classes >= 1"),
         ({"encoder": "pvt_v9"}, "an encoder of .*pvt_v2_b2.*got 'pvt_v9'"),
-        ({"deep_supervision": 5}, "deep_supervision from 0 to 4"),
+        ({"deep_supervision": 5}, "UNetV2: expected deep_supervision from 0 to 4 .*got 5"),
+        ({"deep_supervision": -1}, "UNetV2: expected deep_supervision from 0 to 4 .*got -1"),
+        ({"init": "he"}, 'expected init "paper" or "unit", got \'he\''),
     ],
-    ids=["classes", "in-channels", "encoder", "heads"],
+    ids=["classes", "in-channels", "encoder", "heads", "negative-heads", "init"],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sdi_plugin import UNetV2Decoder, precision
+from sdi_plugin import UNetV2, UNetV2Decoder, precision
 
 
 def pyramid(factor=1.0):
@@ -19,24 +19,35 @@ def large_products(decoder):
 
 
 @pytest.mark.parametrize("fusion", ["product", "asinh"])
-def test_logits_stay_finite_where_the_product_exceeds_float16(fusion):
-    decoder = large_products(UNetV2Decoder([8] * 4, 2, 4, fusion=fusion, deep_supervision=4))
+def test_features_stay_finite_where_the_product_exceeds_float16(fusion):
+    decoder = large_products(UNetV2Decoder([8] * 4, 4, fusion=fusion))
     with torch.autocast("cpu", torch.float16):
-        ys = decoder.forward_features(pyramid())
-        logits = decoder(pyramid())
+        ys = decoder(pyramid())
     assert max(float(y.detach().abs().max()) for y in ys) > (65504 if fusion == "product" else 20)
-    for tensor in (*ys, *logits):
-        assert tensor.isfinite().all()
-        assert tensor.dtype == (torch.float32 if fusion == "product" else torch.float16)
+    for y in ys:
+        assert y.isfinite().all()
+        assert y.dtype == (torch.float32 if fusion == "product" else torch.float16)
+
+
+@pytest.mark.parametrize("fusion", ["product", "asinh"])
+def test_logits_stay_finite_where_the_product_exceeds_float16(fusion):
+    model = UNetV2("pvt_v2_b0", channels=4, deep_supervision=4, fusion=fusion)
+    large_products(model.decoder)
+    with torch.autocast("cpu", torch.float16):
+        logits = model(torch.randn(2, 3, 64, 64))
+    assert max(float(y.detach().abs().max()) for y in logits) > (65504 if fusion == "product" else 1)
+    for y in logits:
+        assert y.isfinite().all()
+        assert y.dtype == (torch.float32 if fusion == "product" else torch.float16)
 
 
 def test_bfloat16_and_float32_are_left_alone():
-    decoder = large_products(UNetV2Decoder([8] * 4, 2, 4))
+    decoder = large_products(UNetV2Decoder([8] * 4, 4))
     assert decoder(pyramid())[0].dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
-        (logits,) = decoder(pyramid())
-    assert logits.dtype == torch.bfloat16
-    assert logits.isfinite().all()
+        y = decoder(pyramid())[0]
+    assert y.dtype == torch.bfloat16
+    assert y.isfinite().all()
 
 
 def test_only_float32_under_float16_leaves_autocast():

@@ -128,7 +128,7 @@ class UNetV2Head(BaseDecodeHead):
             raise ValueError(f"UNetV2Head: expected {heads} head_weights ({deep_supervision=}), got {head_weights}.")
         self.summed_heads = summed_heads
         self.decoder = UNetV2Decoder(
-            in_channels, 0, channels, strides=strides, norm=norm, fusion=fusion, init=init, checkpointing=with_cp
+            in_channels, channels, strides=strides, norm=norm, fusion=fusion, init=init, checkpointing=with_cp
         )
         self.auxiliary_convs = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for _ in range(heads - 1))
         self._check_losses(sampler)

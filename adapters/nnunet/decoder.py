@@ -1,6 +1,7 @@
 """U-Net v2's decoder as nnU-Net talks to one: heads named seg_layers, deep supervision as a switch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ class NNUNetDecoder(UNetV2Decoder):
     nnU-Net switches `deep_supervision` on and off, and `-pretrained_weights` leaves out what is named seg_layers.
 
     Args:
-        in_channels, channels, dim, strides, norm, fusion, init, reduction_norm, checkpointing: see `UNetV2Decoder`.
+        in_channels, channels, dim, init, options: see `UNetV2Decoder`.
         classes: K, of the heads.
         heads: number of supervised levels, finest first.
         deep_supervision: the switch at the start.
@@ -32,26 +33,12 @@ class NNUNetDecoder(UNetV2Decoder):
         channels: int = 32,
         *,
         heads: int,
-        dim: int = 2,
-        strides: Sequence[int | Sequence[int]] | None = None,
         deep_supervision: bool = True,
-        norm: str | None = None,
-        fusion: str = "product",
+        dim: int = 2,
         init: str = "paper",
-        reduction_norm: str | Callable[[int], nn.Module] | None = "batch",
-        checkpointing: bool = False,
+        **options: Any,
     ):
-        super().__init__(
-            in_channels,
-            0,
-            channels,
-            dim=dim,
-            strides=strides,
-            norm=norm,
-            fusion=fusion,
-            reduction_norm=reduction_norm,
-            checkpointing=checkpointing,
-        )
+        super().__init__(in_channels, channels, dim=dim, **options)
         self.seg_layers = nn.ModuleList(dimension.conv(dim)(channels, classes, 1) for _ in range(heads))
         self.deep_supervision = deep_supervision
         check_init("NNUNetDecoder", init)
@@ -59,7 +46,7 @@ class NNUNetDecoder(UNetV2Decoder):
             self.init_unit()  # after the heads, so that a seed gives the numbers that it always gave
 
     def forward(self, features: Sequence[Tensor]) -> Tensor | list[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ys = self.forward_features(features)
+        ys = super().forward(features)
         with precision.float32_stays(ys[0]):
             if not self.deep_supervision:
                 return self.seg_layers[0](ys[0])

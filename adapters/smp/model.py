@@ -119,7 +119,6 @@ class UNetV2(SegmentationModel):
             )
         self.decoder = UNetV2Decoder(
             [channels[index] for index in self.levels],
-            0,
             decoder_channels,
             strides=[coarse // fine for fine, coarse in itertools.pairwise(reductions)],
             norm=decoder_norm,
