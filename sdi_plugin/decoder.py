@@ -21,8 +21,8 @@ class UNetV2Decoder(nn.Module):
         dim: number of spatial axes, 2 or 3.
         strides: from each level to the next coarser one, finest first, an int or one int per axis; 2 by default.
         norm, fusion: of SDI's product, see `SDI`.
-        init: "paper", torch's own start, or "unit": SDI's terms start at 1 + noise (see `SDI`), and up halves the
-            variance, so that y, too, starts near 1 for any number of levels.
+        init: "paper", torch's own start, or "unit": SDI's terms start at 1 + noise (see `SDI`), and up gives half the
+            mean square of its input, so that y keeps its scale over any number of levels.
         reduction_norm: after the 1x1 reductions, see `SDISkip`.
         checkpointing: recompute attention and SDI in backward instead of storing their maps.
 
