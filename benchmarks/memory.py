@@ -31,7 +31,7 @@ def peak_extra_bytes(function: Callable[[], Any], device: str = "cpu") -> int:
     """The most memory beyond what was held before, whoever allocated it: torch, its libraries or our kernel.
 
     On CPUs this is the process's resident memory, whose high-water mark Linux lets a process reset. The allocator must
-    give freed memory back at once (`benchmarks.peak` sees to it). An OSError where the system is no Linux.
+    give freed memory back at once (`benchmarks.sdi.peak` sees to it). Raises OSError on systems other than Linux.
     """
     function()  # what libraries allocate once is not the call's
     gc.collect()

@@ -23,8 +23,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import sdi_plugin.ops.flops  # noqa: F401  the formulas of our ops
+from benchmarks.environment import run_module
 from benchmarks.memory import peak_extra_bytes, saved_bytes
-from benchmarks.peak import run
 from sdi_plugin.adapters.nnunet import PlainConvUNetV2, ResidualEncoderUNetV2
 from sdi_plugin.adapters.nnunet.network import PlanUNetV2
 from sdi_plugin.adapters.nnunet.plans import BOUNDED
@@ -88,7 +88,7 @@ def peak(name: str, patch: str, *, checkpointing: bool, kernel: bool) -> dict[st
     The estimate is the one of nnU-Net's planners: twice the elements of the convolutions' outputs, in float32.
     """
     options = ["--peak-of", name, patch, *(["--checkpointing"] if checkpointing else [])]
-    return run("benchmarks.nnunet", *options, SDI_PLUGIN_REFERENCE="" if kernel else "1", OMP_NUM_THREADS="1")
+    return run_module("benchmarks.nnunet", *options, SDI_PLUGIN_REFERENCE="" if kernel else "1", OMP_NUM_THREADS="1")
 
 
 def _print_peak(name: str, patch: str, checkpointing: bool) -> None:

@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     root = Path(sdi_plugin.__file__).parents[1]
-    if not (root / "benchmarks" / "sdi.py").is_file():
+    if not (root / "benchmarks" / "sdi" / "__main__.py").is_file():
         raise CommandError("bench: expected a checkout: benchmarks/ is not installed. Clone it, and run make bench.")
     options = ["--quick"] if arguments.quick else []
     if arguments.json is not None:

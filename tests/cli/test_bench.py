@@ -21,7 +21,7 @@ def test_hands_its_options_to_the_benchmarks_of_the_checkout(monkeypatch, tmp_pa
     assert stopped.value.code == 3
     ((command, root),) = calls
     assert command == [sys.executable, "-m", "benchmarks.sdi", "--quick", "--json", str(tmp_path / "out.json")]
-    assert (root / "benchmarks" / "sdi.py").is_file()
+    assert (root / "benchmarks" / "sdi" / "__main__.py").is_file()
 
 
 def test_an_installed_package_says_where_the_benchmarks_are(monkeypatch, tmp_path, capsys):

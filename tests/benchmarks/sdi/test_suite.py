@@ -6,10 +6,10 @@ import re
 import pytest
 import torch
 
-from benchmarks import goals, suite
-from benchmarks.cases import Case
 from benchmarks.environment import ROOT
-from benchmarks.measure import Timing
+from benchmarks.sdi import goals, suite
+from benchmarks.sdi.cases import Case
+from benchmarks.sdi.measure import Timing
 
 SETTINGS = suite.Settings(threads=[1, 2], rounds=2, seconds=0.0, compiled=(), peaks=())
 

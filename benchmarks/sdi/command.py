@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(arguments: argparse.Namespace) -> None:
     import torch
 
-    from benchmarks import cases, contenders, report, suite
+    from benchmarks.sdi import cases, contenders, report, suite
 
     # timm 1.0 says so when it is imported; it is nothing that the command's user could mend.
     warnings.filterwarnings("ignore", "`torch.jit.interface` is deprecated", FutureWarning)
@@ -73,7 +73,7 @@ def _measure(arguments: argparse.Namespace) -> None:
 
 
 def _render(result: dict[str, Any]) -> None:
-    from benchmarks import plots, report
+    from benchmarks.sdi import plots, report
 
     images = plots.write(result, _DOCS / "images")
     relative = [(caption, file.relative_to(_DOCS).as_posix()) for caption, file in images]
@@ -96,7 +96,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes most of the time")
     parser.add_argument("--cpu", action="store_true", help="measure on the CPU also where there is a GPU")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

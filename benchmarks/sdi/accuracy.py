@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from benchmarks.cases import Case
-from benchmarks.contenders import EAGER, OURS, Contender, build
+from benchmarks.sdi.cases import Case
+from benchmarks.sdi.contenders import EAGER, OURS, Contender, build
 
 _LARGEST_VOLUME = 32
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from benchmarks import eager
-from benchmarks.cases import CHANNELS, ENCODER, WIDTHS, Case, Inputs
+from benchmarks.sdi import eager
+from benchmarks.sdi.cases import CHANNELS, ENCODER, WIDTHS, Case, Inputs
 from sdi_plugin import SDISkip, UNetV2, ops
 
 EAGER, CHANNELS_LAST, COMPILE, OURS, OURS_COMPILE = "eager", "eager-channels-last", "compile", "ours", "ours-compile"

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import LEVELS, SIZES, Case
-from benchmarks.contenders import EAGER, OURS
+from benchmarks.sdi.cases import LEVELS, SIZES, Case
+from benchmarks.sdi.contenders import EAGER, OURS
 
 _COLOURS = {EAGER: "#888888", OURS: "#c2185b"}
 

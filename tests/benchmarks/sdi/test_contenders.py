@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from benchmarks import contenders, eager
-from benchmarks.cases import Case
-from benchmarks.contenders import build
+from benchmarks.sdi import contenders, eager
+from benchmarks.sdi.cases import Case
+from benchmarks.sdi.contenders import build
 from sdi_plugin import SDISkip, UNetV2
 from sdi_plugin.ops import reference
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.cases import Case
+from benchmarks.sdi.cases import Case
 
 _PRODUCT = 1024  # rows and columns of the matrices
 _STREAMED = 2**27  # bytes of each of the three arrays, beyond any cache

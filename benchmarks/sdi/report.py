@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import goals
-from benchmarks.contenders import EAGER, OURS
+from benchmarks.sdi import goals
+from benchmarks.sdi.contenders import EAGER, OURS
 
 
 def goals_table(result: Mapping[str, Any]) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from benchmarks import accuracy, cases, contenders, environment, floors
-from benchmarks.cases import Case
-from benchmarks.contenders import COMPILE, EAGER, OURS, Contender
-from benchmarks.measure import Timing, cuda_graph, interleave
+from benchmarks import environment
 from benchmarks.memory import saved_bytes
-from benchmarks.peak import peak_bytes
+from benchmarks.sdi import accuracy, cases, contenders, floors
+from benchmarks.sdi.cases import Case
+from benchmarks.sdi.contenders import COMPILE, EAGER, OURS, Contender
+from benchmarks.sdi.measure import Timing, cuda_graph, interleave
+from benchmarks.sdi.peak import peak_bytes
 from sdi_plugin import ops
 from sdi_plugin.cli.info import versions
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import measure
+from benchmarks.sdi import measure
 
 
 def test_a_timing_is_the_median_and_the_quartiles():

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from benchmarks import cases, environment, plots, report, sdi, suite
-from benchmarks.cases import Case
-from benchmarks.measure import Timing
+from benchmarks import environment
+from benchmarks.sdi import cases, command, plots, report, suite
+from benchmarks.sdi.cases import Case
+from benchmarks.sdi.measure import Timing
 
 
 def made(eager=4.0, ours=2.0):
@@ -54,11 +55,11 @@ def test_both_scaling_plots_are_drawn(tmp_path):
 
 
 def test_rendering_a_stored_result_writes_the_page_and_the_plots_that_it_shows(tmp_path, monkeypatch):
-    monkeypatch.setattr(sdi, "_DOCS", tmp_path / "docs")
+    monkeypatch.setattr(command, "_DOCS", tmp_path / "docs")
     monkeypatch.setattr(environment, "restart_with_settings", lambda: None)
     file = tmp_path / "result.json"
     file.write_text(json.dumps(made()))
-    assert sdi.main(["--render", str(file)]) == 0
+    assert command.main(["--render", str(file)]) == 0
     shown = re.findall(r"!\[.+\]\((.+)\)", (tmp_path / "docs" / "benchmarks.md").read_text())
     assert len(shown) == 2
     assert all((tmp_path / "docs" / name).exists() for name in shown)

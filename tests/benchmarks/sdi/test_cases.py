@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks import cases
-from benchmarks.cases import Case
+from benchmarks.sdi import cases
+from benchmarks.sdi.cases import Case
 
 
 def test_a_name_says_sizes_levels_batch_and_dtype():
