@@ -57,7 +57,7 @@ def machine() -> dict[str, Any]:
     model = cpu.get("model name") or platform.processor() or platform.machine()
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "name": re.sub(r"[^a-z0-9]+", "-", f"{gpus[0] if gpus else model} {cores()} cores".lower()),
+        "name": machine_name(gpus[0] if gpus else model, cores()),
         "cpu": model,
         "cores": cores(),
         "flags": [flag for flag in _FLAGS if flag in known],
@@ -65,6 +65,10 @@ def machine() -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "gpus": gpus,
     }
+
+
+def machine_name(processor: str, cores: int) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", f"{processor} {cores} cores".lower())
 
 
 def _cpu() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,9 +16,15 @@ ENCODER = "pvt_v2_b2"
 # What the goals are about; measured at every number of threads.
 QUICK = ("2d-stage-352-b1", "2d-stage-352-b4", "3d-stage-64-l5")
 SIZES = tuple(f"2d-stage-{size}-b1" for size in (128, 256, 512, 768, 1024))
-LEVELS = tuple(f"2d-stage-512-l{levels}-b1" for levels in (2, 3, 5, 6))
-# For the scaling plots; the other members of the two series are among the cases above them.
-SCALING = (*SIZES, *LEVELS)
+LEVELS = (
+    "2d-stage-512-l2-b1",
+    "2d-stage-512-l3-b1",
+    "2d-stage-512-b1",  # four levels
+    "2d-stage-512-l5-b1",
+    "2d-stage-512-l6-b1",
+)
+# The points of the two plotted lines: timed in turn with each other, so that a line does not show the machine's moods.
+SCALING = tuple(dict.fromkeys((*SIZES, *LEVELS)))
 FULL = (
     *QUICK,
     "3d-stage-96-l6",
@@ -39,6 +45,18 @@ _EXPECTED = (
     "2d-stage-SIZE, 3d-stage-SIZE, 2d-levelN-SIZE, 3d-levelN-SIZE (level 1 the finest), 2d-attention-SIZE or "
     "2d-network-SIZE, then any of -lLEVELS, -bBATCH, -bf16; for example 2d-stage-352-b1 or 3d-stage-64-l5"
 )
+
+
+def groups(names: Iterable[str]) -> list[tuple[str, list["Case"]]]:
+    """What is timed in turn: the members of SCALING together, every other case with its own contenders alone.
+
+    Returns:
+        (name of the group, its cases), in the order of first members. A ValueError says which name is unknown.
+    """
+    found: dict[str, list[Case]] = {}
+    for name in dict.fromkeys(names):
+        found.setdefault("scaling" if name in SCALING else name, []).append(Case.parse(name))
+    return list(found.items())
 
 
 class Inputs(NamedTuple):

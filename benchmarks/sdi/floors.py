@@ -31,12 +31,12 @@ def measure(device: str = "cpu") -> dict[str, float]:
     }
 
 
-def compute_ms(case: Case, mode: str, rates: dict[str, float]) -> float | None:
+def compute_ms(case: Case, mode: str, sgemm_gflops: float) -> float | None:
     """The channel mixings that cannot be avoided, at the sgemm rate; backward has two of each. See `product_flops`."""
     flops = case.product_flops()
     if flops is None:
         return None
-    return flops * (1 if mode == "forward" else 3) / rates["sgemm_gflops"] / 1e6
+    return flops * (1 if mode == "forward" else 3) / sgemm_gflops / 1e6
 
 
 def _triad(size: int, device: str) -> float:

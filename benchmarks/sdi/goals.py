@@ -1,8 +1,9 @@
 """What the fused op has to reach on two cores, and what a result shows of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
+
+from benchmarks.sdi.result import Result
 
 STAGES_2D = ("2d-stage-352-b1", "2d-stage-352-b4")
 STAGE_3D = ("3d-stage-64-l5",)
@@ -39,23 +40,22 @@ GOALS = (
 )
 
 
-def check(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per goal and case measured: text, name, bound, is_lower, measured, met; None where there is no figure."""
-    rows = []
-    most = max((row["threads"] for row in result["cases"]), default=0)
+class Check(NamedTuple):
+    """One goal in one case; `measured` and `met` are None where there is no figure."""
+
+    goal: Goal
+    name: str
+    measured: float | None
+    met: bool | None
+
+
+def check(result: Result) -> list[Check]:
+    """One row for each goal and each of its cases that were measured."""
+    most = max((row.threads for row in result.cases), default=0)
+    checks = []
     for goal in GOALS:
-        for row in result["cases"]:
-            if row["name"] in goal.names and row["mode"] == goal.mode and row["threads"] == most:
-                measured = row.get(goal.figure)
-                met = None if measured is None else goal.is_met(measured)
-                rows.append(
-                    {
-                        "text": goal.text,
-                        "name": row["name"],
-                        "bound": goal.bound,
-                        "is_lower": goal.is_lower,
-                        "measured": measured,
-                        "met": met,
-                    }
-                )
-    return rows
+        for row in result.cases:
+            if row.name in goal.names and row.mode == goal.mode and row.threads == most:
+                measured = getattr(row, goal.figure)
+                checks.append(Check(goal, row.name, measured, None if measured is None else goal.is_met(measured)))
+    return checks

@@ -5,21 +5,33 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
 _SAMPLE_MS = 20.0  # a sample is the mean over as many calls as fill this
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Of the samples of one contender, in milliseconds a call."""
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+_Milliseconds = Annotated[float, Field(gt=0)]
+_Key = TypeVar("_Key")
 
-    median: float
-    q25: float
-    q75: float
+
+@dataclass(frozen=True, config=STRICT)
+class Timing:
+    """The quartiles of the samples of one contender, in milliseconds per call."""
+
+    median: _Milliseconds
+    q25: _Milliseconds
+    q75: _Milliseconds
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Timing":
+        if not self.q25 <= self.median <= self.q75:
+            raise ValueError(f"Timing: expected q25 <= median <= q75, got {self}.")
+        return self
 
     @classmethod
     def of(cls, samples: list[float]) -> "Timing":
@@ -28,19 +40,19 @@ class Timing:
 
 
 def interleave(
-    functions: Mapping[str, Callable[[], Any]], *, rounds: int, seconds: float, device: str = "cpu"
-) -> tuple[dict[str, Timing], int]:
+    functions: Mapping[_Key, Callable[[], Any]], *, rounds: int, seconds: float, device: str = "cpu"
+) -> tuple[dict[_Key, Timing], int]:
     """Time every function once a round, in turn, the order reversed in every other round.
 
     Args:
         rounds: the fewest; they go on until `seconds` have passed.
 
     Returns:
-        The timings by name, and the number of rounds.
+        The timings by key, and the number of rounds.
     """
     take = _cuda_sample if device == "cuda" else _cpu_sample
     calls = {name: _calls(function, device) for name, function in functions.items()}
-    samples: dict[str, list[float]] = {name: [] for name in functions}
+    samples: dict[_Key, list[float]] = {name: [] for name in functions}
     order, done, start = list(functions), 0, time.perf_counter()
     # The collector would strike one contender at random.
     gc.collect()

@@ -1,69 +1,83 @@
-"""The scaling plots: time and saved memory against the image's size and against the number of levels."""
+"""The plots: time and saved memory against the image's size and against the number of levels, for one machine."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sdi.cases import LEVELS, SIZES, Case
+from benchmarks.sdi.cases import LEVELS, SIZES
 from benchmarks.sdi.contenders import EAGER, OURS
+from benchmarks.sdi.result import Result, Row
 
+DATA = "Description"  # the PNG's text that holds what was plotted: a test compares it with the stored result
 _COLOURS = {EAGER: "#888888", OURS: "#c2185b"}
+_LINES = {
+    "size": ("2-D stage, four levels, batch 1: against the image's size", SIZES),
+    "levels": ("2-D stage, 512, batch 1: against the number of levels", LEVELS),
+}
 
 
-def write(result: Mapping[str, Any], folder: Path) -> list[tuple[str, Path]]:
-    """Draw what the result holds the cases for.
+def images(result: Result) -> list[tuple[str, str, dict[str, Any]]]:
+    """(caption, path relative to docs/, data) for every plot that the result holds the cases for."""
+    found = []
+    for axis, (caption, names) in _LINES.items():
+        rows = [row for row in result.cases if row.name in names]
+        if len({row.name for row in rows}) > 1:
+            found.append((caption, f"images/{result.machine.name}-{axis}.png", _data(axis, rows)))
+    return found
 
-    Returns:
-        (caption, file) of every plot written.
+
+def write(result: Result, docs: Path) -> None:
+    for caption, path, data in images(result):
+        _draw(caption, data, docs / path)
+
+
+def _data(axis: str, rows: list[Row]) -> dict[str, Any]:
+    """The axis, its points, and for each panel and contender the values at these.
+
+    Raises:
+        ValueError: points of one line that were not timed in turn with each other.
     """
-    plots = []
-    by_size = _series(result, (*SIZES, "2d-stage-352-b1"))
-    if len(by_size) > 1:
-        plots.append(("2-D stage, four levels, batch 1: against the image's size", by_size, "size", "scaling-size.png"))
-    by_levels = _series(result, (*LEVELS, "2d-stage-512-b1"))
-    if len(by_levels) > 1:
-        plots.append(
-            ("2-D stage, 512, batch 1: against the number of levels", by_levels, "levels", "scaling-levels.png")
-        )
-    for caption, rows, axis, name in plots:
-        _draw(caption, rows, axis, folder / name)
-    return [(caption, folder / name) for caption, _, _, name in plots]
+    by_mode = {
+        mode: sorted((row for row in rows if row.mode == mode), key=lambda row: getattr(row.case, axis))
+        for mode in ("forward", "forward+backward")
+    }
+    for mode, line in by_mode.items():
+        if len({(row.group, row.threads, row.rounds) for row in line}) != 1:
+            raise ValueError(f"plots: expected the {mode} rows of one line from one group, got {line}.")
+    training = by_mode["forward+backward"]
+    return {
+        "axis": axis,
+        "points": [getattr(row.case, axis) for row in training],
+        "panels": {
+            "forward, ms": {name: [row.ms[name].median for row in by_mode["forward"]] for name in _COLOURS},
+            "forward + backward, ms": {name: [row.ms[name].median for row in training] for name in _COLOURS},
+            "saved for backward, MiB": {name: [row.saved_bytes[name] / 2**20 for row in training] for name in _COLOURS},
+        },
+    }
 
 
-def _series(result: Mapping[str, Any], names: tuple[str, ...]) -> dict[Case, dict[str, Mapping[str, Any]]]:
-    """The rows of some cases, by case and mode, of the largest number of threads that each was measured at."""
-    found: dict[Case, dict[str, Mapping[str, Any]]] = {}
-    for row in sorted(result["cases"], key=lambda row: row["threads"]):
-        if row["name"] in names:
-            found.setdefault(Case.parse(row["name"]), {})[row["mode"]] = row
-    return dict(sorted(found.items(), key=lambda item: (item[0].size, item[0].levels)))
-
-
-def _draw(caption: str, rows: Mapping[Case, Mapping[str, Mapping[str, Any]]], axis: str, file: Path) -> None:
+def _draw(caption: str, data: Mapping[str, Any], file: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     panels = figure.subplots(1, 3)
-    xs = [getattr(case, axis) for case in rows]
-    for panel, title, get in (
-        (panels[0], "forward, ms", lambda row, name: row["forward"]["ms"][name]["median"]),
-        (panels[1], "forward + backward, ms", lambda row, name: row["forward+backward"]["ms"][name]["median"]),
-        (panels[2], "saved for backward, MiB", lambda row, name: row["forward+backward"]["saved_bytes"][name] / 2**20),
-    ):
-        for name, colour in _COLOURS.items():
-            panel.plot(xs, [get(row, name) for row in rows.values()], "o-", color=colour, label=name)
+    axis, points = data["axis"], data["points"]
+    for panel, (title, lines) in zip(panels, data["panels"].items(), strict=True):
+        for name, values in lines.items():
+            panel.plot(points, values, "o-", color=_COLOURS[name], label=name)
         panel.set_title(title, fontsize=10)
         panel.set_xlabel({"size": "image, pixels", "levels": "levels"}[axis])
-        panel.set_xticks(xs)
+        panel.set_xticks(points)
         panel.grid(alpha=0.3)
         if axis == "size":  # all grow with the square: on linear axes only the last could be read
             panel.set_xscale("log", base=2)
             panel.set_yscale("log")
-            panel.set_xticks(xs, [str(x) for x in xs], fontsize=8)
+            panel.set_xticks(points, [str(x) for x in points], fontsize=8)
             panel.minorticks_off()
         else:
             panel.set_ylim(bottom=0)
     panels[0].legend(frameon=False)
     figure.suptitle(caption, fontsize=11)
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=110, metadata={DATA: json.dumps(data)})

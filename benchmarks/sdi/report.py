@@ -1,136 +1,158 @@
-"""A result as tables in Markdown: the goals on the console, everything in docs/benchmarks.md."""
+"""Results as tables in Markdown: the goals on the console, everything in docs/benchmarks.md."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.sdi import goals
-from benchmarks.sdi.contenders import EAGER, OURS
+from benchmarks.sdi import cases, goals, plots
+from benchmarks.sdi.contenders import COMPILE_NOTE, EAGER, OURS
+from benchmarks.sdi.measure import Timing
+from benchmarks.sdi.result import Result
 
 
-def goals_table(result: Mapping[str, Any]) -> str:
+def tables(result: Result) -> str:
+    """What the console shows of a run; the goals where their cases were measured."""
+    shown = [times_table, memory_table, floors_table]
+    if goals.check(result):
+        shown.append(goals_table)
+    return "\n\n".join(table(result) for table in shown)
+
+
+def goals_table(result: Result) -> str:
     """Goal, measured, met; a figure that was not measured is a dash, and not met."""
     rows = [
         (
-            check["text"],
-            check["name"],
-            _bound(check["bound"], check["is_lower"]),
-            _number(check["measured"], 3 if not check["is_lower"] else 2),
-            "-" if check["met"] is None else "yes" if check["met"] else "NO",
+            goal.text,
+            name,
+            _bound(goal.bound, goal.is_lower),
+            _number(measured, 2 if goal.is_lower else 3),
+            "-" if met is None else "yes" if met else "NO",
         )
-        for check in goals.check(result)
+        for goal, name, measured, met in goals.check(result)
     ]
     return _table(("goal", "case", "bound", "measured", "met"), rows)
 
 
-def times_table(result: Mapping[str, Any]) -> str:
+def times_table(result: Result) -> str:
     """Median milliseconds with the quartiles, and ratios of medians: below 1 ours is slower."""
     names = _contenders(result)
     header = ("case", "mode", "threads", *(f"{name}, ms" for name in names), "vs eager", "vs compile", "floor, ms")
     rows = [
         (
-            row["name"],
-            row["mode"],
-            row["threads"],
-            *(_timing(row["ms"].get(name)) for name in names),
-            _ratio(row["ratio_vs_eager"]),
-            _ratio(row["ratio_vs_compile"]),
-            _number(row["floor_ms"], 2),
+            row.name,
+            row.mode,
+            row.threads,
+            *(_timing(row.ms.get(name)) for name in names),
+            _ratio(row.ratio_vs_eager),
+            _ratio(row.ratio_vs_compile),
+            _number(row.floor_ms, 2),
         )
-        for row in result["cases"]
+        for row in result.cases
     ]
     return _table(header, rows)
 
 
-def memory_table(result: Mapping[str, Any]) -> str:
+def memory_table(result: Result) -> str:
     """Bytes saved for backward, peak memory and error: of eager and of ours, and ours over eager."""
     header = ("case", "saved: eager", "ours", "ratio", "peak: eager", "ours", "ratio", "worst error, ours / eager")
     rows = []
-    for row in {row["name"]: row for row in result["cases"]}.values():
+    for row in {row.name: row for row in result.cases}.values():
         figures = []
-        for kind in ("saved", "peak"):
-            found = row[f"{kind}_bytes"]
-            figures += [
-                _mebibytes(found.get(EAGER)),
-                _mebibytes(found.get(OURS)),
-                _number(row[f"{kind}_bytes_ratio"], 3),
-            ]
-        rows.append((row["name"], *figures, _number(row.get("error_ratio"), 2)))
+        for found, ratio in ((row.saved_bytes, row.saved_bytes_ratio), (row.peak_bytes, row.peak_bytes_ratio)):
+            figures += [_mebibytes(found.get(EAGER)), _mebibytes(found.get(OURS)), _number(ratio, 3)]
+        rows.append((row.name, *figures, _number(row.error_ratio, 2)))
     return _table(header, rows)
 
 
-def floors_table(result: Mapping[str, Any]) -> str:
+def floors_table(result: Result) -> str:
     header = ("threads", "sgemm, GFLOP/s", "stream, GB/s", "1 MiB maps, GB/s")
-    keys = ("sgemm_gflops", "stream_gbs", "cache_gbs")
-    return _table(header, [(f["threads"], *(_number(f[key], 1) for key in keys)) for f in result["floors"]])
+    rows = [
+        (f.threads, *(_number(rate, 1) for rate in (f.sgemm_gflops, f.stream_gbs, f.cache_gbs))) for f in result.floors
+    ]
+    return _table(header, rows)
 
 
-def losses(result: Mapping[str, Any]) -> str:
+def losses(result: Result) -> str:
     """The cases in which another contender is faster than ours, in one sentence."""
     lost = [
-        f"{row['name']} {row['mode']} on {row['threads']} threads (against {name}: {ratio:.2f}x)"
-        for row in result["cases"]
-        for name, timing in row["ms"].items()
-        if not name.startswith(OURS) and (ratio := timing["median"] / row["ms"][OURS]["median"]) < 1
+        f"{row.name} {row.mode} on {row.threads} threads (against {name}: {ratio:.2f}x)"
+        for row in result.cases
+        for name, timing in row.ms.items()
+        if not name.startswith(OURS) and (ratio := timing.median / row.ms[OURS].median) < 1
     ]
     return f"Ours is slower in: {'; '.join(lost)}." if lost else "Ours is slower in none of the cases."
 
 
-def page(result: Mapping[str, Any], images: Sequence[tuple[str, str]]) -> str:
-    """docs/benchmarks.md.
+def missing(result: Result) -> str:
+    """The cases of a full run that this one did not measure, in one sentence."""
+    left_out = [name for name in cases.FULL if name not in {row.name for row in result.cases}]
+    return f"Not measured in this run: {', '.join(left_out)}." if left_out else "This run measured every case."
 
-    Args:
-        images: (caption, path relative to docs/) of the plots.
-    """
-    machine, versions = result["machine"], result["versions"]
-    threads = max(result["settings"]["threads"])
+
+def page(results: Sequence[Result]) -> str:
+    """docs/benchmarks.md."""
+    machines = "\n".join(_machine(result) for result in results) or (
+        "No result is stored at present. `make bench` measures your machine, and writes this page.\n"
+    )
     return f"""# Benchmarks
 
-Written by `{result["command"]}` at commit {result["commit"]}; do not edit. What is measured and how:
-[benchmarks/README.md](../benchmarks/README.md).
-
-- Machine: {", ".join([*machine["gpus"], machine["cpu"]])}, {machine["cores"]} cores ({", ".join(machine["flags"])});
-  load {machine["load_before"]} before the run.
-- Versions: {_versions(versions)}.
+Written by `python -m benchmarks.sdi --render` from the files in benchmarks/results, each of one run of the command; do
+not edit. What is measured and how: benchmarks/README.md.
 
 A time is the median of rounds in which the contenders take turns, with the quartiles in parentheses. A ratio is one of
 medians: above 1 ours is faster. Forward runs under `no_grad`; forward + backward computes the gradient of every input
-and weight. {result["settings"]["compile"]}
-
-## Goals
-
-{goals_table(result)}
-
-## Times
+and weight. {COMPILE_NOTE}
 
 `eager` is SDI as the paper's equations read, `eager-channels-last` the same on maps brought to that layout in the timed
 call, `compile` is torch.compile of `eager`. The floor is what the channel mixings alone take at the machine's sgemm
-rate when each is done at the lower of its two resolutions. {losses(result)}
+rate when each is done at the lower of its two resolutions.
+
+Saved: the storages that autograd keeps for backward, inputs included, each once. Peak: the most memory of a
+training-mode forward beyond what was there before. Both in MiB. Error: of outputs and gradients in the case's dtype
+against float64, the worst kind of tensor, ours over eager's.
+
+{machines}"""
+
+
+def _machine(result: Result) -> str:
+    machine = result.machine
+    plotted = "".join(f"![{caption}]({path})\n\n" for caption, path, _ in plots.images(result)).rstrip()
+    scaling = f"""
+### Scaling
+
+The points of one line were timed in turn with each other, on {max(result.settings.threads)} threads.
+
+{plotted}
+"""
+    return f"""## {", ".join([*machine.gpus, machine.cpu])}, {machine.cores} cores
+
+- `{result.command}` at commit {result.commit}, {result.seconds / 60:.1f} minutes.
+- Processor: {", ".join(machine.flags)}; load {machine.load_before} before the run.
+- Versions: {_versions(result.versions)}.
+- {missing(result)}
+
+### Goals
+
+{goals_table(result)}
+
+### Times
+
+{losses(result)}
 
 {times_table(result)}
 
-## Memory and error
-
-Saved: the storages that autograd keeps for backward, inputs and weights included, each once. Peak: the most memory of a
-training-mode forward beyond what was there before, in MiB. Error: of outputs and gradients in the case's dtype against
-float64, the worst kind of tensor, ours over eager's.
+### Memory and error
 
 {memory_table(result)}
 
-## What the machine can do
+### What the machine can do
 
 {floors_table(result)}
-
-## Scaling
-
-{"".join(f"![{caption}]({path})" + chr(10) * 2 for caption, path in images).rstrip()}
-
-Times of the plots on {threads} threads.
-"""
+{scaling if plotted else ""}"""
 
 
-def _contenders(result: Mapping[str, Any]) -> list[str]:
+def _contenders(result: Result) -> list[str]:
     """Every contender that occurs, in order of appearance, ours last."""
-    found = dict.fromkeys(name for row in result["cases"] for name in row["ms"])
+    found = dict.fromkeys(name for row in result.cases for name in row.ms)
     return sorted(found, key=lambda name: name.startswith(OURS))
 
 
@@ -144,11 +166,11 @@ def _bound(bound: float, is_lower: bool) -> str:
     return f"<= {bound:.0f}x" if bound >= 1 else f"<= 1/{1 / bound:.0f}"
 
 
-def _timing(timing: Mapping[str, float] | None) -> str:
+def _timing(timing: Timing | None) -> str:
     if timing is None:
         return "-"
-    digits = 2 if timing["median"] < 100 else 0
-    return f"{timing['median']:.{digits}f} ({timing['q25']:.{digits}f} to {timing['q75']:.{digits}f})"
+    digits = 2 if timing.median < 100 else 0
+    return f"{timing.median:.{digits}f} ({timing.q25:.{digits}f} to {timing.q75:.{digits}f})"
 
 
 def _ratio(ratio: float | None) -> str:

@@ -1,103 +1,105 @@
-"""Measure cases: times, bytes, errors and floors, as the JSON that `benchmarks.sdi` writes."""
+"""Measure cases: times, bytes, errors and floors, as the result that `benchmarks.sdi` writes."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from benchmarks import environment
 from benchmarks.memory import saved_bytes
-from benchmarks.sdi import accuracy, cases, contenders, floors
+from benchmarks.sdi import accuracy, cases, contenders, floors, result
 from benchmarks.sdi.cases import Case
-from benchmarks.sdi.contenders import COMPILE, EAGER, OURS, Contender
-from benchmarks.sdi.measure import Timing, cuda_graph, interleave
+from benchmarks.sdi.contenders import EAGER, OURS, Contender
+from benchmarks.sdi.measure import cuda_graph, interleave
 from benchmarks.sdi.peak import peak_bytes
+from benchmarks.sdi.result import Floor, Machine, Mode, Result, Row, Settings
 from sdi_plugin import ops
 from sdi_plugin.cli.info import versions
 
-MODES = ("forward", "forward+backward")
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How much is measured.
-
-    Args:
-        threads: numbers of threads; the largest alone for cases beyond `cases.QUICK`.
-        rounds, seconds: of every case and mode, see `measure.interleave`.
-        compiled: the modes in which torch.compile competes; compiling takes most of the time.
-        channels_last: whether eager PyTorch competes in the other layout.
-        peaks: the contenders whose peak memory is measured, each in processes of its own.
-    """
-
-    threads: Sequence[int]
-    modes: Sequence[str] = MODES
-    rounds: int = 5
-    seconds: float = 5.0
-    compiled: Sequence[str] = MODES
-    channels_last: bool = True
-    peaks: Sequence[str] = (EAGER, OURS)
-    device: str = "cpu"
-
-
-def run(names: Iterable[str], settings: Settings) -> dict[str, Any]:
-    """Measure every case by name; the keys are those of README.md. A ValueError tells an unknown name."""
-    parsed = [Case.parse(name) for name in names]
+def run(names: Iterable[str], settings: Settings) -> Result:
+    """Measure every case by name. A ValueError says which name is unknown."""
+    groups, start = cases.groups(names), time.perf_counter()
     before = torch.get_num_threads()
-    result = {
-        "versions": versions(),
-        "machine": environment.machine(),
-        "command": environment.command(),
-        "commit": environment.commit(),
-        "backends": ops.backends(),
-        "settings": {**asdict(settings), "environment": environment.settings(), "compile": contenders.COMPILE_NOTE},
-        "floors": [],
-        "cases": [],
-    }
+    machine = Machine(**environment.machine())  # its load, before the run adds to it
+    rates: dict[int, Floor] = {}
+    rows: list[Row] = []
     try:
-        rates = {}
         for threads in settings.threads:
             torch.set_num_threads(threads)
-            rates[threads] = floors.measure(settings.device)
-            result["floors"].append({"threads": threads, **rates[threads]})
-        for case in parsed:
-            result["cases"] += _case(case, settings, rates)
+            rates[threads] = Floor(threads=threads, **floors.measure(settings.device))
+        for group, members in groups:
+            rows += _group(group, members, settings, rates)
     finally:
         torch.set_num_threads(before)
-    return result
+    return Result(
+        versions=versions(),
+        machine=machine,
+        command=environment.command(),
+        commit=environment.commit(),
+        environment=environment.settings(),
+        backends=ops.backends(),
+        settings=settings,
+        seconds=round(time.perf_counter() - start, 1),
+        floors=tuple(rates.values()),
+        cases=tuple(rows),
+    )
 
 
-def _case(case: Case, settings: Settings, rates: dict[int, dict[str, float]]) -> list[dict[str, Any]]:
-    rows, saved = [], {}
-    for threads in settings.threads if case.name in cases.QUICK else [max(settings.threads)]:
+def _group(group: str, members: Sequence[Case], settings: Settings, rates: Mapping[int, Floor]) -> list[Row]:
+    """The rows of the cases that are timed in turn: one after the other for each number of threads and mode."""
+    rows: list[Row] = []
+    saved: dict[str, dict[str, int]] = {case.name: {} for case in members}
+    for threads in group_threads(group, settings):
         torch.set_num_threads(threads)
         for mode in settings.modes:
-            torch._dynamo.reset()  # nothing compiled for the case before is looked through
+            torch._dynamo.reset()  # nothing compiled for the group before is looked through
             training = mode != "forward"
-            names = _names(case, mode in settings.compiled, settings)
-            built = [contenders.build(case, name, training=training, device=settings.device) for name in names]
+            built = {
+                case: [contenders.build(case, name, training=training, device=settings.device) for name in names]
+                for case in members
+                for names in [built_names(case, mode, settings)]
+            }
+            functions = {
+                (case, name): function
+                for case, competing in built.items()
+                for name, function in _functions(competing, training, settings.device).items()
+            }
             times, rounds = interleave(
-                _functions(built, training, settings.device),
-                rounds=settings.rounds,
-                seconds=settings.seconds,
-                device=settings.device,
+                functions, rounds=settings.rounds, seconds=settings.seconds, device=settings.device
             )
-            if training:
-                saved = {c.name: saved_bytes(c.call, without=c.parameters)[1] for c in built}
-            row = entry(case, mode, threads, times)
-            rows.append({**row, "rounds": rounds, "floor_ms": floors.compute_ms(case, mode, rates[threads])})
-            _tell(row)
-    shared = bytes_of(saved, _peaks(case, settings))
-    found = None if case.kind == "network" else accuracy.errors(case, settings.device)
-    shared |= {"error": found, "error_ratio": None if found is None else accuracy.worst_ratio(found)}
-    return [{**row, **shared} for row in rows]
+            for case, competing in built.items():
+                own = {name: timing for (timed_case, name), timing in times.items() if timed_case == case}
+                rows.append(result.timed(case, group, mode, threads, own, rounds, rates[threads]))
+                _tell(rows[-1])
+                if training:
+                    saved[case.name] = {c.name: saved_bytes(c.call, without=c.parameters)[1] for c in competing}
+    peaks = {case.name: _peaks(case, settings) for case in members}
+    errors = {c.name: None if c.kind == "network" else accuracy.errors(c, settings.device) for c in members}
+    return [result.weighed(row, saved[row.name], peaks[row.name], errors[row.name]) for row in rows]
 
 
-def _names(case: Case, compiled: bool, settings: Settings) -> list[str]:
-    compiled = compiled and case.name not in cases.SCALING
+def group_threads(group: str, settings: Settings) -> Sequence[int]:
+    """The numbers of threads at which a group is measured."""
+    return settings.threads if group in cases.QUICK else [max(settings.threads)]
+
+
+def built_names(case: Case, mode: Mode, settings: Settings) -> list[str]:
+    """The contenders of a case in a mode, without the CUDA graphs made of them."""
+    compiled = mode in settings.compiled and case.name not in cases.SCALING
     return contenders.names(case, compiled=compiled, channels_last=settings.channels_last)
+
+
+def timed_names(case: Case, mode: Mode, settings: Settings) -> list[str]:
+    """All whose times a row holds."""
+    graphs = [_graph(name) for name in (EAGER, OURS)] if settings.device == "cuda" else []
+    return [*built_names(case, mode, settings), *graphs]
+
+
+def _graph(name: str) -> str:
+    return f"{name}-cudagraph"
 
 
 def _functions(built: Sequence[Contender], training: bool, device: str) -> dict[str, Callable[[], Any]]:
@@ -106,43 +108,23 @@ def _functions(built: Sequence[Contender], training: bool, device: str) -> dict[
         function = contender.backward_of(contender.cotangents(contender.call())) if training else contender.forward
         functions[contender.name] = function
         if device == "cuda" and contender.name in (EAGER, OURS):
-            functions[f"{contender.name}-cudagraph"] = cuda_graph(function)
+            functions[_graph(contender.name)] = cuda_graph(function)
     return functions
 
 
-def _peaks(case: Case, settings: Settings) -> dict[str, int]:
+def peak_names(case: Case, settings: Settings) -> list[str]:
+    """The contenders of a case whose peak memory is measured."""
     if case.kind not in ("stage", "network") or case.name in cases.SCALING:
-        return {}
-    chosen = [name for name in _names(case, bool(settings.compiled), settings) if name in settings.peaks]
-    peaks = {name: peak_bytes(case.name, name, device=settings.device) for name in chosen}
+        return []
+    mode = settings.compiled[0] if settings.compiled else settings.modes[0]
+    return [name for name in built_names(case, mode, settings) if name in settings.peaks]
+
+
+def _peaks(case: Case, settings: Settings) -> dict[str, int]:
+    peaks = {name: peak_bytes(case.name, name, device=settings.device) for name in peak_names(case, settings)}
     return {name: peak for name, peak in peaks.items() if peak is not None}
 
 
-def entry(case: Case, mode: str, threads: int, times: Mapping[str, Timing]) -> dict[str, Any]:
-    """The times of one case, and how many times faster ours is: above 1 it wins."""
-    ours = times[OURS].median
-    return {
-        "name": case.name,
-        "mode": mode,
-        "threads": threads,
-        "batch": case.batch,
-        "dtype": str(case.dtype).removeprefix("torch."),
-        "ms": {name: asdict(timing) for name, timing in times.items()},
-        "ratio_vs_eager": times[EAGER].median / ours,
-        "ratio_vs_compile": times[COMPILE].median / ours if COMPILE in times else None,
-    }
-
-
-def bytes_of(saved: Mapping[str, int], peaks: Mapping[str, int]) -> dict[str, Any]:
-    """Bytes by contender, and which part of eager's ours takes: below 1 it wins."""
-    return {
-        "saved_bytes": dict(saved),
-        "saved_bytes_ratio": saved[OURS] / saved[EAGER] if saved else None,
-        "peak_bytes": dict(peaks),
-        "peak_bytes_ratio": peaks[OURS] / peaks[EAGER] if {OURS, EAGER} <= peaks.keys() else None,
-    }
-
-
-def _tell(row: Mapping[str, Any]) -> None:
-    times = ", ".join(f"{name} {timing['median']:.2f} ms" for name, timing in row["ms"].items())
-    print(f"{row['name']} {row['mode']}, {row['threads']} threads: {times}", file=sys.stderr, flush=True)
+def _tell(row: Row) -> None:
+    times = ", ".join(f"{name} {timing.median:.2f} ms" for name, timing in row.ms.items())
+    print(f"{row.name} {row.mode}, {row.threads} threads: {times}", file=sys.stderr, flush=True)

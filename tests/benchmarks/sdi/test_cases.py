@@ -29,6 +29,14 @@ def test_every_listed_case_exists_once():
     assert set(cases.QUICK) <= set(names)
 
 
+def test_the_plotted_cases_are_one_group_and_the_others_are_alone():
+    groups = dict(cases.groups(["2d-stage-512-b1", "2d-stage-352-b1", "2d-stage-512-l2-b1", "2d-stage-352-b1"]))
+    assert {group: [case.name for case in members] for group, members in groups.items()} == {
+        "scaling": ["2d-stage-512-b1", "2d-stage-512-l2-b1"],
+        "2d-stage-352-b1": ["2d-stage-352-b1"],
+    }
+
+
 def test_inputs_are_the_same_contiguous_leaves_on_every_call():
     case = Case.parse("3d-level1-8-l2-b2")
     for first, second in zip(case.inputs(torch.float32, "cpu"), case.inputs(torch.float64, "cpu"), strict=True):

@@ -1,11 +1,13 @@
 """`python -m benchmarks.sdi` as a user calls it."""
 
-import json
 import os
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks.environment import ALLOCATOR, ROOT
+from benchmarks.sdi import cases, command, result, stored
 
 
 def run(*arguments):
@@ -23,9 +25,39 @@ def test_an_unknown_case_is_told_in_one_line():
 
 def test_it_starts_itself_again_with_the_allocator_settings_and_records_them(tmp_path):
     file = tmp_path / "results" / "out.json"
-    result = run("--cases", "2d-level2-32", "--threads", "1", "--no-compile", "--json", str(file))
-    assert result.returncode == 0, result.stderr
-    found = json.loads(file.read_text())
-    assert {name: found["settings"]["environment"][name] for name in ALLOCATOR} == ALLOCATOR
-    assert found["command"].startswith("python -m benchmarks.sdi --cases 2d-level2-32")
-    assert "2d-level2-32" in result.stdout
+    done = run("--cases", "2d-level2-32", "--threads", "1", "--no-compile", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    written = result.from_json(file.read_text())
+    assert {name: written.environment[name] for name in ALLOCATOR} == ALLOCATOR
+    assert written.command.startswith("python -m benchmarks.sdi --cases 2d-level2-32")
+    assert "2d-level2-32" in done.stdout
+    assert list(stored.problems(written)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "threads", "named"),
+    [
+        ("--quick", (2,), (*cases.QUICK, *cases.SCALING)),
+        ("", (1, 2), cases.FULL),
+        ("--cases 2d-stage-32 --threads 3 1", (3, 1), ("2d-stage-32",)),
+    ],
+    ids=["quick", "full", "cases"],
+)
+def test_the_options_say_what_is_measured(options, threads, named):
+    arguments = command.parser().parse_args(options.split())
+    assert command.settings(arguments, 2, False).threads == threads
+    assert command.names(arguments) == list(named)
+
+
+@pytest.mark.parametrize("threads", ["0", "two"])
+def test_a_number_of_threads_is_one_or_more(threads, capsys):
+    with pytest.raises(SystemExit):
+        command.parser().parse_args(["--threads", threads])
+    assert f"expected a number of threads, 1 or more, got '{threads}'" in capsys.readouterr().err
+
+
+def test_a_gpu_is_measured_at_one_number_of_threads_unless_the_cpu_is_asked_for():
+    parse = command.parser().parse_args
+    assert command.settings(parse([]), 8, True).threads == (8,)
+    assert command.settings(parse([]), 8, True).device == "cuda"
+    assert command.settings(parse(["--cpu"]), 8, True).device == "cpu"

@@ -2,35 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from benchmarks import environment
-from benchmarks.sdi import cases, command, plots, report, suite
-from benchmarks.sdi.cases import Case
-from benchmarks.sdi.measure import Timing
+from benchmarks.sdi import cases, command, plots, report, stored
+from benchmarks.sdi.result import to_json
+from tests.benchmarks.sdi import made
 
 
-def made(eager=4.0, ours=2.0):
-    rows = []
-    for name in ("2d-stage-352-b1", *cases.SCALING):
-        for mode in suite.MODES:
-            times = {"eager": Timing(eager, eager, eager), "ours": Timing(ours, ours, ours)}
-            row = suite.entry(Case.parse(name), mode, 2, times) | suite.bytes_of({"eager": 2**21, "ours": 2**20}, {})
-            rows.append({**row, "floor_ms": 1.0, "error_ratio": 0.5})
-    return {
-        "versions": {"torch": "2.14.1"},
-        "machine": {"cpu": "a processor", "cores": 2, "flags": ["avx2"], "gpus": [], "load_before": 0.1},
-        "command": "python -m benchmarks.sdi",
-        "commit": "0123456789ab",
-        "settings": {"threads": [1, 2], "compile": "Compiled so."},
-        "floors": [{"threads": 2, "sgemm_gflops": 75.0, "stream_gbs": 20.0, "cache_gbs": 60.0}],
-        "cases": rows,
-    }
-
-
-def test_the_goals_are_told_with_what_was_measured():
-    lines = report.goals_table(made()).splitlines()
+def test_the_goals_are_shown_with_what_was_measured():
+    lines = report.goals_table(made.result("--quick --no-compile")).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["goal", "case", "bound", "measured", "met"]
     assert ["2-D stage, 352, forward, against eager", "2d-stage-352-b1", ">= 2.5x", "2.00", "NO"] in cells
@@ -39,39 +23,67 @@ def test_the_goals_are_told_with_what_was_measured():
     assert ["2-D stage, 352, forward, against torch.compile", "2d-stage-352-b1", ">= 2.0x", "-", "-"] in cells
 
 
-def test_the_page_shows_every_case_and_names_what_is_lost():
-    page = report.page(made(eager=1.0, ours=2.0), [("a plot", "images/plot.png")])
-    for name in ("2d-stage-352-b1", *cases.SCALING):
+def test_the_page_shows_every_case_and_names_what_is_lost_or_left_out():
+    page = report.page([made.result(eager=1.0, ours=2.0)])
+    for name in (*cases.QUICK, *cases.SCALING):
         assert page.count(f"| {name} ") >= 3
     assert "2d-stage-352-b1 forward on 2 threads (against eager: 0.50x)" in page
-    assert "![a plot](images/plot.png)" in page
-    assert "slower in none of the cases" in report.page(made(), [])
+    assert "Not measured in this run: 3d-stage-96-l6, 2d-level1-352-b1, " in page
+    assert "slower in none of the cases" in report.page([made.result()])
+    assert "This run measured every case." in report.page([made.result("")])
 
 
-def test_both_scaling_plots_are_drawn(tmp_path):
-    written = plots.write(made(), tmp_path)
-    assert [file.name for _, file in written] == ["scaling-size.png", "scaling-levels.png"]
-    assert all(file.stat().st_size > 5000 for _, file in written)
+def test_the_page_has_a_part_for_every_stored_result():
+    first = made.result()
+    second = replace(first, machine=replace(first.machine, cpu="Another"))
+    assert re.findall(r"^## (.+)$", report.page([first, second]), re.MULTILINE) == [
+        "A processor, 2 cores",
+        "Another, 2 cores",
+    ]
+    assert "No result is stored" in report.page([])
 
 
-def test_rendering_a_stored_result_writes_the_page_and_the_plots_that_it_shows(tmp_path, monkeypatch):
+def test_rendering_writes_the_page_and_the_plots_that_it_shows_with_their_data(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "_DOCS", tmp_path / "docs")
+    monkeypatch.setattr(stored, "FOLDER", tmp_path)
     monkeypatch.setattr(environment, "restart_with_settings", lambda: None)
-    file = tmp_path / "result.json"
-    file.write_text(json.dumps(made()))
-    assert command.main(["--render", str(file)]) == 0
-    shown = re.findall(r"!\[.+\]\((.+)\)", (tmp_path / "docs" / "benchmarks.md").read_text())
-    assert len(shown) == 2
-    assert all((tmp_path / "docs" / name).exists() for name in shown)
+    (tmp_path / "docs").mkdir()
+    result = made.result()
+    (tmp_path / "a-processor-2-cores.json").write_text(to_json(result))
+    assert command.main(["--render"]) == 0
+    page = (tmp_path / "docs" / "benchmarks.md").read_text()
+    assert page == report.page([result])
+    shown = re.findall(r"!\[.+\]\((.+)\)", page)
+    assert shown == ["images/a-processor-2-cores-size.png", "images/a-processor-2-cores-levels.png"]
+    for (_, path, data), name in zip(plots.images(result), shown, strict=True):
+        assert path == name
+        with Image.open(tmp_path / "docs" / path) as image:
+            assert image.width > 1000
+            assert json.loads(image.info[plots.DATA]) == data
+
+
+def test_a_plotted_line_has_a_point_for_each_case_in_order():
+    by_size, by_levels = (data for _, _, data in plots.images(made.result(eager=6.0, ours=3.0)))
+    assert by_size["points"] == [128, 256, 512, 768, 1024]
+    assert by_levels["points"] == [2, 3, 4, 5, 6]
+    assert by_levels["panels"]["forward, ms"] == {"eager": [6.0] * 5, "ours": [3.0] * 5}
+    assert by_size["panels"]["saved for backward, MiB"] == {"eager": [2.0] * 5, "ours": [1.0] * 5}
+
+
+def test_a_line_of_points_that_were_not_timed_in_turn_is_refused():
+    result = made.result()
+    apart = [replace(row, group=row.name) if row.name == "2d-stage-768-b1" else row for row in result.cases]
+    with pytest.raises(ValueError, match="expected the forward rows of one line from one group"):
+        plots.images(replace(result, cases=tuple(apart)))
 
 
 def test_a_result_without_the_series_draws_nothing(tmp_path):
-    result = made()
-    result["cases"] = result["cases"][:2]
-    assert plots.write(result, tmp_path) == []
+    result = made.result("--cases 2d-stage-352-b1")
+    plots.write(result, tmp_path)
     assert not any(tmp_path.iterdir())
+    assert "### Scaling" not in report.page([result])
 
 
 @pytest.mark.parametrize("ratio", [0.999, 1.001])
 def test_a_tie_is_told_from_a_loss(ratio):
-    assert ("none of the cases" in report.losses(made(eager=ratio, ours=1.0))) == (ratio > 1)
+    assert ("none of the cases" in report.losses(made.result(eager=ratio, ours=1.0))) == (ratio > 1)
