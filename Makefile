@@ -1,4 +1,5 @@
-# demo: train U-Net v2 and write runs/demo/report.html.  test: the tests.  lint: format, style, types, imports.
+# demo: train U-Net v2 and write runs/demo/report.html.  test: the tests (PYTEST=... hands options on).
+# fix: format Python and C++, and mend what ruff can.  style: what fix mends, checked.  lint: style, types and imports.
 # wheel: build it into dist/.  bench: measure SDI against eager PyTorch and torch.compile (BENCH=--quick: the goals alone).
 # clean: remove what these made.  Each sets up .venv itself, once.
 
@@ -11,20 +12,30 @@ BIN := .venv/bin
 # Training on a CPU frees and takes large tensors all the time: have glibc keep them (up to 7x faster).
 MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 
-.PHONY: demo test slow lint wheel bench clean
+.PHONY: demo test slow fix style lint wheel bench clean
 
 demo: .venv/.demo
 	$(BIN)/sdi-plugin demo --out runs/demo --resume
 
 test: .venv/.test
-	$(MALLOC) $(BIN)/python -m pytest
+	$(MALLOC) $(BIN)/python -m pytest $(PYTEST)
 
 slow: .venv/.test
 	$(MALLOC) $(BIN)/python -m pytest -m slow
 
-lint: .venv/.test
+CPP = $$(find sdi_plugin -name '*.cpp' -o -name '*.h')
+
+fix: .venv/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+style: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+
+lint: style
 	rm -rf .venv/tree && mkdir -p .venv/tree/sdi_plugin && ln -s "$(CURDIR)"/sdi_plugin/* "$(CURDIR)/adapters" .venv/tree/sdi_plugin/
 	$(BIN)/pyright
 	cd .venv/tree && ../bin/lint-imports --config ../../pyproject.toml
@@ -36,7 +47,7 @@ bench: .venv/.bench
 	$(MALLOC) $(BIN)/python -m benchmarks.sdi $(BENCH)
 
 clean:
-	rm -rf .venv build dist runs *.egg-info sdi_plugin/ops/*.so
+	rm -rf .venv build dist runs .coverage *.egg-info sdi_plugin/ops/*.so
 
 # A second call finds the stamp, and installs again only after the requirements changed.
 .venv/bin/python:

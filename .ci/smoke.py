@@ -17,6 +17,7 @@ import sdi_plugin.adapters.smp  # registers "unetv2"
 assert importlib.util.find_spec("adapters") is None, "the wheel leaks a global package `adapters`"
 assert "ext_trainer" in os.environ["nnUNet_extTrainer"], "nnU-Net would not find the trainers"  # noqa: SIM112
 assert "site-packages" in sdi_plugin.__file__, sdi_plugin.__file__
+assert pathlib.Path(sdi_plugin.__file__).with_name("py.typed").is_file(), "type checkers would ignore the wheel's types"
 model = smp.create_model("unetv2", encoder_name="tu-pvt_v2_b0", encoder_weights=None, classes=2).eval()
 with torch.no_grad():
     assert model(torch.zeros(1, 3, 97, 65)).shape == (1, 2, 97, 65)
