@@ -109,7 +109,7 @@ def read_pair(data: Path, case: str, size: tuple[int, int]) -> tuple[Image.Image
     """An image of ISIC and its mask (H, W) of bool, resized to (H, W)."""
     image = Image.open(next((data / "images").glob(f"{case}.*"))).convert("RGB")
     mask = Image.open(data / "masks" / f"{case}_segmentation.png").convert("L")
-    image, mask = (each.resize(size[::-1], Image.Resampling.BILINEAR) for each in (image, mask))
+    image, mask = (each.resize((size[1], size[0]), Image.Resampling.BILINEAR) for each in (image, mask))
     return image, np.array(mask) > 127
 
 
