@@ -96,7 +96,7 @@ def page(results: Sequence[Result]) -> str:
     return f"""# Benchmarks
 
 Written by `python -m benchmarks.sdi --render` from the files in benchmarks/results, each of one run of the command; do
-not edit. What is measured and how: benchmarks/README.md.
+not edit. What is measured and how: [benchmarks/README.md](../benchmarks/README.md).
 
 A time is the median of rounds in which the contenders take turns, with the quartiles in parentheses. A ratio is one of
 medians: above 1 ours is faster. Forward runs under `no_grad`; forward + backward computes the gradient of every input

@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
         description="Measure SDI by eager PyTorch, by torch.compile and by this package: python -m benchmarks.sdi.",
         epilog="example: sdi-plugin bench --quick --json out.json",
     )
-    parser.add_argument("--quick", action="store_true", help="only what the goals are about: under 5 minutes")
+    parser.add_argument("--quick", action="store_true", help="only the goals and the plots: about five minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the result goes")
     parser.set_defaults(run=run)
 
