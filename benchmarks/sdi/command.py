@@ -82,13 +82,15 @@ def _measure(arguments: argparse.Namespace) -> None:
 
 
 def _render() -> None:
-    """Write docs/benchmarks.md and its plots from all stored results."""
-    from benchmarks.sdi import plots, report, stored
+    """Write docs/benchmarks.md, its plots and the marked parts of other documents from all stored results."""
+    from benchmarks.sdi import excerpts, plots, report, stored
 
     results = [stored.read(file) for file in stored.files()]
     for found in results:
         plots.write(found, _DOCS)
     (_DOCS / "benchmarks.md").write_text(report.page(results))
+    for document in filter(Path.exists, excerpts.DOCUMENTS):
+        document.write_text(excerpts.fill(document.read_text(), results))
 
 
 def parser() -> argparse.ArgumentParser:

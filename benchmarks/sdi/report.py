@@ -14,7 +14,7 @@ def tables(result: Result) -> str:
     shown = [times_table, memory_table, floors_table]
     if goals.check(result):
         shown.append(goals_table)
-    return "\n\n".join(table(result) for table in shown)
+    return "\n\n".join(show(result) for show in shown)
 
 
 def goals_table(result: Result) -> str:
@@ -24,12 +24,12 @@ def goals_table(result: Result) -> str:
             goal.text,
             name,
             _bound(goal.bound, goal.is_lower),
-            _number(measured, 2 if goal.is_lower else 3),
+            number(measured, 2 if goal.is_lower else 3),
             "-" if met is None else "yes" if met else "NO",
         )
         for goal, name, measured, met in goals.check(result)
     ]
-    return _table(("goal", "case", "bound", "measured", "met"), rows)
+    return table(("goal", "case", "bound", "measured", "met"), rows)
 
 
 def times_table(result: Result) -> str:
@@ -44,11 +44,11 @@ def times_table(result: Result) -> str:
             *(_timing(row.ms.get(name)) for name in names),
             _ratio(row.ratio_vs_eager),
             _ratio(row.ratio_vs_compile),
-            _number(row.floor_ms, 2),
+            number(row.floor_ms, 2),
         )
         for row in result.cases
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def memory_table(result: Result) -> str:
@@ -58,17 +58,17 @@ def memory_table(result: Result) -> str:
     for row in {row.name: row for row in result.cases}.values():
         figures = []
         for found, ratio in ((row.saved_bytes, row.saved_bytes_ratio), (row.peak_bytes, row.peak_bytes_ratio)):
-            figures += [_mebibytes(found.get(EAGER)), _mebibytes(found.get(OURS)), _number(ratio, 3)]
-        rows.append((row.name, *figures, _number(row.error_ratio, 2)))
-    return _table(header, rows)
+            figures += [mebibytes(found.get(EAGER)), mebibytes(found.get(OURS)), number(ratio, 3)]
+        rows.append((row.name, *figures, number(row.error_ratio, 2)))
+    return table(header, rows)
 
 
 def floors_table(result: Result) -> str:
     header = ("threads", "sgemm, GFLOP/s", "stream, GB/s", "1 MiB maps, GB/s")
     rows = [
-        (f.threads, *(_number(rate, 1) for rate in (f.sgemm_gflops, f.stream_gbs, f.cache_gbs))) for f in result.floors
+        (f.threads, *(number(rate, 1) for rate in (f.sgemm_gflops, f.stream_gbs, f.cache_gbs))) for f in result.floors
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def losses(result: Result) -> str:
@@ -177,15 +177,15 @@ def _ratio(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}x"
 
 
-def _number(number: float | None, digits: int) -> str:
+def number(number: float | None, digits: int) -> str:
     return "-" if number is None else f"{number:.{digits}f}"
 
 
-def _mebibytes(number: int | None) -> str:
+def mebibytes(number: int | None) -> str:
     return "-" if number is None else f"{number / 2**20:.1f}"
 
 
-def _table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """Markdown, its columns padded so that it reads on a console too."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]

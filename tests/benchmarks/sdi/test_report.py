@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import environment
-from benchmarks.sdi import cases, command, plots, report, stored
+from benchmarks.sdi import cases, command, excerpts, plots, report, stored
 from benchmarks.sdi.result import to_json
 from tests.benchmarks.sdi import made
 
@@ -46,6 +46,9 @@ def test_the_page_has_a_part_for_every_stored_result():
 def test_rendering_writes_the_page_and_the_plots_that_it_shows_with_their_data(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "_DOCS", tmp_path / "docs")
     monkeypatch.setattr(stored, "FOLDER", tmp_path)
+    front = tmp_path / "README.md"
+    front.write_text("Before.\n<!-- measured: times -->\nOld.\n<!-- end -->\nAfter.\n")
+    monkeypatch.setattr(excerpts, "DOCUMENTS", (front, tmp_path / "none.md"))
     monkeypatch.setattr(environment, "restart_with_settings", lambda: None)
     (tmp_path / "docs").mkdir()
     result = made.result()
@@ -53,6 +56,10 @@ def test_rendering_writes_the_page_and_the_plots_that_it_shows_with_their_data(t
     assert command.main(["--render"]) == 0
     page = (tmp_path / "docs" / "benchmarks.md").read_text()
     assert page == report.page([result])
+    assert front.read_text() == excerpts.fill(front.read_text(), [result])
+    assert re.fullmatch(
+        r"Before\.\n<!-- measured: times -->\n\n\|.*\n\n<!-- end -->\nAfter\.\n", front.read_text(), re.DOTALL
+    )
     shown = re.findall(r"!\[.+\]\((.+)\)", page)
     assert shown == ["images/a-processor-2-cores-size.png", "images/a-processor-2-cores-levels.png"]
     for (_, path, data), name in zip(plots.images(result), shown, strict=True):
@@ -87,3 +94,40 @@ def test_a_result_without_the_series_draws_nothing(tmp_path):
 @pytest.mark.parametrize("ratio", [0.999, 1.001])
 def test_a_tie_is_told_from_a_loss(ratio):
     assert ("none of the cases" in report.losses(made.result(eager=ratio, ours=1.0))) == (ratio > 1)
+
+
+def cells(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_the_front_page_shows_times_and_bytes():
+    shown = cells(excerpts.times(made.result("--quick", eager=1694.2, ours=2.17)))
+    assert shown[0] == ["", "sdi-plugin", "eager PyTorch", "torch.compile"]
+    assert ["SDI, 2-D 352, batch 1: forward", "2.2 ms", "1694 ms", "1694 ms"] in shown
+    assert ["SDI, 3-D 64^3, five levels: kept for backward", "1.0 MiB", "2.0 MiB", "2.0 MiB"] in shown
+    assert len(shown) == 2 + 3 * 3
+
+
+def test_the_gains_are_those_of_the_largest_number_of_threads():
+    result = made.result("")
+    slow = [replace(row, ratio_vs_eager=0.5) if row.threads == 1 else row for row in result.cases]
+    shown = cells(excerpts.gains(replace(result, cases=tuple(slow))))
+    assert ["eager PyTorch, forward + backward", "2.0", "2.0", "2.0"] in shown
+    assert ["most memory of a training forward", "0.50", "0.50", "0.50"] in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "results", "expected"),
+    [
+        ("speed", [], "expected one of times, gains, got speed"),
+        ("gains", [made.result("--cases 2d-stage-64")], r"a-processor-2-cores\.json: expected 2d-stage-352-b1"),
+    ],
+    ids=["unknown", "not-measured"],
+)
+def test_a_part_that_cannot_be_written_is_an_error(name, results, expected):
+    with pytest.raises(ValueError, match=expected):
+        excerpts.fill(f"<!-- measured: {name} -->\n<!-- end -->\n", results)
+
+
+def test_without_a_result_a_document_says_so():
+    assert "No result is stored" in excerpts.fill("<!-- measured: gains -->\n| 9.9 |\n<!-- end -->\n", [])

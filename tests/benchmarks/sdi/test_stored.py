@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from benchmarks import environment
-from benchmarks.sdi import plots, report, stored
+from benchmarks.sdi import excerpts, plots, report, stored
 from benchmarks.sdi.result import from_json, to_json
 from tests.benchmarks.sdi import made
 
@@ -109,3 +110,5 @@ def test_the_page_and_its_plots_are_those_of_the_stored_results():
         for _, path, data in plots.images(found):
             with Image.open(DOCS / path) as image:
                 assert json.loads(image.info[plots.DATA]) == data
+    for document in filter(Path.exists, excerpts.DOCUMENTS):
+        assert document.read_text() == excerpts.fill(document.read_text(), results)
