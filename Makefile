@@ -25,17 +25,18 @@ slow: .venv/.test
 
 CPP = $$(find sdi_plugin -name '*.cpp' -o -name '*.h')
 
-fix: .venv/.test
+# Both need the tools alone: a kernel that was edited is not compiled in order to be formatted.
+fix: | $(BIN)/clang-format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
-style: .venv/.test
+style: | $(BIN)/clang-format
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
-lint: style
+lint: .venv/.test style
 	rm -rf .venv/tree && mkdir -p .venv/tree/sdi_plugin && ln -s "$(CURDIR)"/sdi_plugin/* "$(CURDIR)/adapters" .venv/tree/sdi_plugin/
 	$(BIN)/pyright
 	cd .venv/tree && ../bin/lint-imports --config ../../pyproject.toml
@@ -53,6 +54,9 @@ clean:
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: expected Python 3.10 to 3.13 with venv, found none. Install one, or pass PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
+
+$(BIN)/clang-format:
+	$(MAKE) .venv/.test
 
 .venv/.demo .venv/.test .venv/.bench: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/csrc/*) | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$*]'
