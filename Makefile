@@ -48,7 +48,7 @@ bench: .venv/.bench
 	$(MALLOC) $(BIN)/python -m benchmarks.sdi $(BENCH)
 
 clean:
-	rm -rf .venv build dist runs .coverage *.egg-info sdi_plugin/ops/*.so
+	rm -rf .venv build dist runs *.egg-info sdi_plugin/ops/*.so
 
 # A second call finds the stamp, and installs again only after the requirements changed.
 .venv/bin/python:
