@@ -36,14 +36,14 @@ bench: .venv/.bench
 	$(MALLOC) $(BIN)/python -m benchmarks.sdi $(BENCH)
 
 clean:
-	rm -rf .venv build dist runs *.egg-info sdi_plugin/ops/*.so
+	rm -rf .venv build dist runs *.egg-info sdi_plugin/ops/cpu/*.so
 
 # A second call finds the stamp, and installs again only after the requirements changed.
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: expected Python 3.10 to 3.13 with venv, found none. Install one, or pass PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/.demo .venv/.test .venv/.bench: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/csrc/*) | .venv/bin/python
+.venv/.demo .venv/.test .venv/.bench: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/cpu/csrc/*) | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$*]'
 	$(BIN)/sdi-plugin nnunet enable >/dev/null  # an editable install cannot bring these files
 	touch $@

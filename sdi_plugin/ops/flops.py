@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from sdi_plugin.ops import cpu_stage, plan
 from sdi_plugin.ops import library as library  # defines the ops
+from sdi_plugin.ops import plan
+from sdi_plugin.ops.cpu import stage
 
 
 @register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply)
@@ -21,7 +22,7 @@ def _flops(xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwarg
         size = xs[target][2:]
         for x, weight in zip(xs, weights[i * len(xs) : (i + 1) * len(xs)], strict=True):
             pooled = plan.pooled_size(x[2:], size)
-            pixels = math.prod(pooled if cpu_stage.is_by_taps(pooled, size, weight[1]) else size)
+            pixels = math.prod(pooled if stage.is_by_taps(pooled, size, weight[1]) else size)
             total += 2 * x[0] * pixels * math.prod(weight)
     return total
 

@@ -61,7 +61,7 @@ def _by_reference(
 def reasons() -> dict[str, str]:
     """Why the kernels of each kind do not serve, or an empty string."""
     forced = "SDI_PLUGIN_REFERENCE is set: the plain-torch reference serves instead" if FORCE_REFERENCE else ""
-    return {"cpu": forced or cpu.reason, "triton": forced or gpu.reason()}
+    return {"cpu": forced or cpu.reason(), "triton": forced or gpu.reason()}
 
 
 def _is_fused(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
@@ -108,7 +108,7 @@ def _is_plain(tensors: Sequence[Tensor]) -> bool:
 
 
 def _serves(device: torch.device) -> bool:
-    return (device.type == "cpu" and cpu.available) or gpu.serves(device)
+    return cpu.serves(device) or gpu.serves(device)
 
 
 def _by_triton(device: torch.device) -> bool:

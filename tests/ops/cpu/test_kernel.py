@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from sdi_plugin import ops
-from sdi_plugin.ops import cpu, cpu_stage, reference
+from sdi_plugin.ops import cpu, reference
+from sdi_plugin.ops.cpu import stage
 from tests.ops.test_library import both, fused, single
 from tests.ops.test_reference import make_case, run
 
-pytestmark = pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}")
+pytestmark = pytest.mark.skipif(bool(cpu.reason()), reason=f"the CPU kernel is off: {cpu.reason()}")
 
 
 @pytest.mark.parametrize("arrange", ["contiguous", "channels-last", "strided", "expanded"])
@@ -57,7 +58,7 @@ def test_every_instruction_set_is_as_exact(isa):
         "for name in ('paper', 'odd', '3d', '3d-many-planes'):\n"  # enough elements for luck to even out
         "    test_error_is_at_most_twice_that_of_eager_torch(*CASES[name], torch.float32)\n"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, isa, str(Path(__file__).parents[2])]
+    command = [sys.executable, "-W", "ignore", "-c", code, isa, str(Path(__file__).parents[3])]
     status = subprocess.run(command, env={**os.environ, "SDI_PLUGIN_ISA": isa}).returncode
     if status == 3:
         pytest.skip(f"this processor has no {isa}")
@@ -82,13 +83,13 @@ def test_concurrent_calls_from_several_threads():
 
 
 def test_the_cost_model_goes_through_the_low_resolution_where_that_is_cheaper():
-    assert cpu_stage.is_by_taps((44, 44), (88, 88), channels=32)
-    assert cpu_stage.is_by_taps((16, 16, 16), (32, 32, 32), channels=32)
-    assert not cpu_stage.is_by_taps((88, 88), (88, 88), channels=32)
-    assert not cpu_stage.is_by_taps((87, 87), (88, 88), channels=32)
-    assert not cpu_stage.is_by_taps((60, 60), (88, 88), channels=32)  # where Winograd's convolution costs less
-    assert cpu_stage.is_by_taps((10, 10), (15, 15), channels=32)  # too small for Winograd
-    assert not cpu_stage.is_by_taps((44, 44), (88, 88), channels=1)
+    assert stage.is_by_taps((44, 44), (88, 88), channels=32)
+    assert stage.is_by_taps((16, 16, 16), (32, 32, 32), channels=32)
+    assert not stage.is_by_taps((88, 88), (88, 88), channels=32)
+    assert not stage.is_by_taps((87, 87), (88, 88), channels=32)
+    assert not stage.is_by_taps((60, 60), (88, 88), channels=32)  # where Winograd's convolution costs less
+    assert stage.is_by_taps((10, 10), (15, 15), channels=32)  # too small for Winograd
+    assert not stage.is_by_taps((44, 44), (88, 88), channels=1)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -107,7 +108,7 @@ def test_a_forked_child_computes_the_same():
 
 def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
     alive: list = []
-    uncached = cpu_stage.stage_plan.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
+    uncached = stage.stage_plan.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
 
     class Table:
         pass
@@ -133,11 +134,12 @@ def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
 def test_threads_with_fresh_shapes_leave_the_plans_of_others_alone():
     """Of a cache of one plan, in a child of our own, for it to crash."""
     code = (
-        "import threading, torch; from sdi_plugin import ops; from sdi_plugin.ops import cpu, cpu_stage\n"
+        "import threading, torch; from sdi_plugin import ops\n"
+        "from sdi_plugin.ops import cpu; from sdi_plugin.ops.cpu import stage\n"
         "torch.set_num_threads(1)\n"
-        "one = cpu_stage.bounded(1)\n"
-        "cpu.stage_plan = one(cpu_stage.stage_plan.__wrapped__)\n"
-        "cpu_stage.axis_table = one(cpu_stage.axis_table.__wrapped__)\n"
+        "one = stage.bounded(1)\n"
+        "cpu.stage_plan = one(stage.stage_plan.__wrapped__)\n"
+        "stage.axis_table = one(stage.axis_table.__wrapped__)\n"
         "def case(h, w):\n"
         "    xs = [torch.randn(1, 8, h, w), torch.randn(1, 8, h // 2, w // 2)]\n"
         "    return xs, [torch.randn(8, 8, 3, 3)] * 2, [torch.randn(8)] * 2, 0\n"
@@ -167,5 +169,5 @@ def test_the_default_device_is_of_no_account(size):
 
 
 def test_the_plan_of_a_wide_map_is_small():
-    plan = cpu_stage.stage_plan(1, ((8, 10_000), (4, 5_000)), (0, 1), 8, 8, torch.float32, "product")
+    plan = stage.stage_plan(1, ((8, 10_000), (4, 5_000)), (0, 1), 8, 8, torch.float32, "product")
     assert plan.nbytes < 3_000_000

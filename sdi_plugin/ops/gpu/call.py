@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import gpu_tables, plan, triton_launch
-from sdi_plugin.ops.gpu_tables import Axis
-from sdi_plugin.ops.triton_launch import Slab, Taps
+from sdi_plugin.ops import plan
+from sdi_plugin.ops.gpu import launch, tables
+from sdi_plugin.ops.gpu.launch import Slab, Taps
+from sdi_plugin.ops.gpu.tables import Axis
 
 # A multiply-add of float32 costs as much as about eight of a tensor core (A100: 19.5 of 156 TFLOP/s).
 _STREAM_COST = 8
@@ -78,10 +79,10 @@ class Call:
         for (x, size), key in zip(sources, keys, strict=True):
             out = x.new_empty(x.shape[0], *size, x.shape[-1])
             axes = _axes(x.shape[1:-1], size)
-            jobs.append((x, out, gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device)))
+            jobs.append((x, out, tables.resampling(x.shape[0], axes, self.accumulator, x.device)))
             self.maps[key] = out
         if jobs:
-            triton_launch.resample(jobs, jobs[0][0].shape[-1])
+            launch.resample(jobs, jobs[0][0].shape[-1])
 
     def _pack(self, weights: Sequence[Tensor]) -> None:
         """All kernels of the convolutions, and all mixings of the taps, each in two launches."""
@@ -119,9 +120,7 @@ class Call:
         x = self.maps[term.key]
         out = x.new_empty(x.shape[0], *size, x.shape[-1])
         axes = _axes(term.key.size, size)
-        triton_launch.resample(
-            [(x, out, gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device))], x.shape[-1]
-        )
+        launch.resample([(x, out, tables.resampling(x.shape[0], axes, self.accumulator, x.device))], x.shape[-1])
         return out
 
     def add_convolution_grad(self, term: Term, grad: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -162,8 +161,8 @@ class Call:
             for term, x in zip(terms, inputs, strict=True):
                 axes = _depth_axes(term.key.size, size, slab)
                 out = x.new_empty(x.shape[0] * (slab.end - slab.begin), *x.shape[2:-1], 3 * x.shape[-1])
-                jobs.append((x, out, gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device)))
-            triton_launch.resample(jobs, self.xs[0].shape[1], taps=3)
+                jobs.append((x, out, tables.resampling(x.shape[0], axes, self.accumulator, x.device)))
+            launch.resample(jobs, self.xs[0].shape[1], taps=3)
             inputs = [out for _, out, _ in jobs]
         results = []
         for term, x in zip(terms, inputs, strict=True):
@@ -210,9 +209,9 @@ class Call:
                 x = self.maps[key]
                 if key not in self._grads:
                     self._grads[key] = torch.zeros_like(x, dtype=self.accumulator)
-                table = gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device)
+                table = tables.resampling(x.shape[0], axes, self.accumulator, x.device)
                 launches.append((grad, self._grads[key], table))
-            triton_launch.resample(launches, self.xs[0].shape[1], taps=taps, sum_taps=True, accumulate=True)
+            launch.resample(launches, self.xs[0].shape[1], taps=taps, sum_taps=True, accumulate=True)
 
     def x_grads(self) -> list[Tensor]:
         """Brings the pooled maps' gradients back. Channels last in memory, of the dtypes of xs."""

@@ -1,6 +1,6 @@
 """The Triton kernels against the reference: on a GPU where there is one, else by Triton's interpreter.
 
-Without a GPU these run under TRITON_INTERPRET=1, which test_triton_interpreter.py sets for them. Sizes are small, as
+Without a GPU these run under TRITON_INTERPRET=1, which test_interpreter.py sets for them. Sizes are small, as
 the interpreter is slow; float16 and float32, as its bfloat16 is not right.
 """
 
@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdi_plugin import ops
-from sdi_plugin.ops import bands, gpu, gpu_tables, gpu_terms, library, reference
+from sdi_plugin.ops import bands, gpu, library, reference
+from sdi_plugin.ops.gpu import call, tables
 from tests.ops.test_reference import eager, make_case
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -32,7 +33,7 @@ def _exact_float32():
 def way(request, monkeypatch):
     """The cost model sends maps of few channels, as small tests have, through no taps."""
     if request.param == "by taps":
-        monkeypatch.setattr(gpu_terms, "is_by_taps", always_by_taps)
+        monkeypatch.setattr(call, "is_by_taps", always_by_taps)
 
 
 def always_by_taps(source, target, channels):
@@ -99,7 +100,7 @@ CASES = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["fp32", "fp16"])
 @pytest.mark.parametrize(("size", "levels", "channels", "batch"), CASES.values(), ids=CASES.keys())
 def test_error_is_at_most_twice_that_of_eager_torch(size, levels, channels, batch, dtype, monkeypatch):
-    monkeypatch.setattr(gpu_terms, "is_by_taps", always_by_taps)
+    monkeypatch.setattr(call, "is_by_taps", always_by_taps)
     check_error(stage_case(size, levels, channels, batch=batch), range(levels), dtype)
 
 
@@ -110,7 +111,7 @@ def bounded_eager(xs, weights, biases, level):
 @pytest.mark.parametrize("factor", [1, 30], ids=["small", "large"])
 @pytest.mark.parametrize("case", ["paper", "odd", "3d"])
 def test_asinh_is_as_exact(case, factor, monkeypatch):
-    monkeypatch.setattr(gpu_terms, "is_by_taps", always_by_taps)
+    monkeypatch.setattr(call, "is_by_taps", always_by_taps)
     size, levels, channels, batch = CASES[case]
     xs, weights, biases = stage_case(size, levels, channels, batch=batch)
     scaled = [xs, [factor * w for w in weights], [factor * b for b in biases]]
@@ -142,7 +143,7 @@ def test_any_sizes_axis_by_axis_and_any_channels_follow_the_reference(sizes, cha
     weights = [torch.randn(outputs, inputs, *[3] * dim) / (inputs * 3**dim) ** 0.5 for _ in sizes]
     case = [[t.to(DEVICE) for t in group] for group in (xs, weights, [torch.randn(outputs) for _ in sizes])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gpu_terms, "is_by_taps", always_by_taps)
+        patch.setattr(call, "is_by_taps", always_by_taps)
         # Two units in the last place of the whole, where eager torch happens to be exact.
         check_error(case, [level % len(sizes)], torch.float32, reference.resize_smooth_multiply, slack=2)
 
@@ -176,7 +177,7 @@ def test_any_memory_layout(arrange):
 
 @pytest.mark.parametrize("size", [(9, 6), (4, 5, 3)], ids=["2d", "3d"])
 def test_same_bits_on_every_run(size, monkeypatch):
-    monkeypatch.setattr(gpu_terms, "is_by_taps", always_by_taps)
+    monkeypatch.setattr(call, "is_by_taps", always_by_taps)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     case = stage_case(size, 2, 20, batch=1)
     first, second = (ours(case, range(2), torch.float32) for _ in range(2))
@@ -186,7 +187,7 @@ def test_same_bits_on_every_run(size, monkeypatch):
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # numpy's, in the interpreter
 @pytest.mark.parametrize("at", [(0, 0), (1, 1), (-1, -1)], ids=["first", "middle", "last"])
 def test_an_infinite_pixel_spoils_nothing_that_is_finite_in_the_reference(at, monkeypatch):
-    monkeypatch.setattr(gpu_terms, "is_by_taps", always_by_taps)
+    monkeypatch.setattr(call, "is_by_taps", always_by_taps)
     case = stage_case((7, 6), 2, 4, batch=1, targets=[0])
     case[0][1][(0, 1, *at)] = math.inf
     for found, exact in zip(ours(case, [0], torch.float64), theirs(eager, case, [0], torch.float64), strict=True):
@@ -196,16 +197,16 @@ def test_an_infinite_pixel_spoils_nothing_that_is_finite_in_the_reference(at, mo
 
 def call_of(case, targets):
     xs, weights, biases = case
-    return gpu_terms.Call(xs, weights, biases, targets)
+    return call.Call(xs, weights, biases, targets)
 
 
 def test_several_slabs_are_one(monkeypatch):
-    monkeypatch.setattr(gpu_terms, "is_by_taps", always_by_taps)
+    monkeypatch.setattr(call, "is_by_taps", always_by_taps)
     case = stage_case((4, 4, 3), 2, 4, batch=2, targets=[0])
     whole = ours(case, [0], torch.float64)
-    monkeypatch.setattr(gpu_terms, "_SMALLEST_SLAB", 1)
-    call = call_of(case, [0])
-    assert len(list(call.slabs([t for t in call.terms[0] if t.by_taps], (4, 4, 3)))) > 1
+    monkeypatch.setattr(call, "_SMALLEST_SLAB", 1)
+    made = call_of(case, [0])
+    assert len(list(made.slabs([t for t in made.terms[0] if t.by_taps], (4, 4, 3)))) > 1
     for a, b in zip(ours(case, [0], torch.float64), whole, strict=True):
         torch.testing.assert_close(list(a), list(b), rtol=1e-12, atol=1e-12)
 
@@ -216,7 +217,7 @@ def test_some_of_the_levels_alone():
 
 
 def test_half_precision_maps_with_float32_weights_are_as_under_autocast(monkeypatch):
-    monkeypatch.setattr(gpu_terms, "is_by_taps", always_by_taps)
+    monkeypatch.setattr(call, "is_by_taps", always_by_taps)
     xs, weights, biases = stage_case((8, 8), 2, 16, targets=[0])
     halves, weights, biases = [x.half() for x in xs], [w.float() for w in weights], [b.float() for b in biases]
     (output,) = gpu.forward(halves, weights, biases, [0], torch.float32)
@@ -242,26 +243,26 @@ def test_the_product_of_half_precision_maps_does_not_overflow_on_the_way():
 
 
 def test_pools_nest_where_windows_divide():
-    call = call_of(single(stage_case((8, 8), 4, 2)), range(4))
-    parents = {key.size: parent.size for key, parent in call._parents.items() if key.level == 0}
+    made = call_of(single(stage_case((8, 8), 4, 2)), range(4))
+    parents = {key.size: parent.size for key, parent in made._parents.items() if key.level == 0}
     assert parents == {(4, 4): (8, 8), (2, 2): (4, 4), (1, 1): (2, 2)}
-    call = call_of(single(stage_case((9, 9), 3, 2)), range(3))
-    assert {parent.size for key, parent in call._parents.items() if key.level == 0} == {(9, 9)}
+    made = call_of(single(stage_case((9, 9), 3, 2)), range(3))
+    assert {parent.size for key, parent in made._parents.items() if key.level == 0} == {(9, 9)}
 
 
 def test_the_cost_model_goes_through_the_low_resolution_where_that_is_cheaper():
-    assert gpu_terms.is_by_taps((44, 44), (88, 88), 32)
-    assert gpu_terms.is_by_taps((16, 16, 16), (32, 32, 32), 32)
-    assert not gpu_terms.is_by_taps((88, 88), (88, 88), 32)
-    assert not gpu_terms.is_by_taps((32, 64, 64), (64, 64, 64), 32)
-    assert not gpu_terms.is_by_taps((44, 44), (88, 88), 1)
+    assert call.is_by_taps((44, 44), (88, 88), 32)
+    assert call.is_by_taps((16, 16, 16), (32, 32, 32), 32)
+    assert not call.is_by_taps((88, 88), (88, 88), 32)
+    assert not call.is_by_taps((32, 64, 64), (64, 64, 64), 32)
+    assert not call.is_by_taps((44, 44), (88, 88), 1)
 
 
 def test_tables_are_the_matrices_of_the_axes():
     for source, target in ((3, 7), (7, 3), (1, 4), (4, 1)):
         matrix = bands.resize(source, target, torch.float64).dense()
         for adjoint, expected in ((False, matrix), (True, matrix.T)):
-            axis = gpu_tables.Axis(source, target, adjoint=adjoint)
+            axis = tables.Axis(source, target, adjoint=adjoint)
             starts, weights = axis.bands(1, torch.float64)
             dense = torch.zeros(expected.shape[0], expected.shape[1] + weights.shape[-1], dtype=torch.float64)
             dense.scatter_(1, starts[0].unsqueeze(1) + torch.arange(weights.shape[-1]), weights[0])
