@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdi_plugin.ops.cpu.stage import COSTS as COSTS
 from sdi_plugin.ops.cpu.stage import stage_plan
 
 _ABI = 4  # of the structures here and in stage.py; the same number stands in csrc/stage.h
@@ -162,4 +163,4 @@ def _views(tensors: Sequence[Tensor]) -> Any:
     for t in tensors:
         b, c, *space = t.stride()
         numbers += (t.data_ptr(), b, c, *(0,) * (3 - len(space)), *space)
-    return (ctypes.c_int64 * len(numbers))(*numbers)  # _View: a pointer and five strides
+    return (ctypes.c_int64 * len(numbers))(*numbers)  # View of stage.h: a pointer and five strides

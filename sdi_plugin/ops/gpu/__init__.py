@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sdi_plugin.ops import reference
 from sdi_plugin.ops.gpu import launch
+from sdi_plugin.ops.gpu.call import COSTS as COSTS
 from sdi_plugin.ops.gpu.call import Call, channels_first, channels_last, unmix
 
 _OLDEST_TORCH = (2, 7)  # whose Triton, 3.3, is the first with tuples of pointers
@@ -62,7 +63,7 @@ def forward(
     """
     with _quiet(xs[0]):
         call, outs = Call(xs, weights, biases, targets), []
-        for terms, target, packed in zip(call.terms, targets, call.biases, strict=True):
+        for terms, target, packed in zip(call.plan.targets, targets, call.biases, strict=True):
             size = tuple(xs[target].shape[2:])
             dense = [call.convolve(term, size) for term in terms if not term.by_taps]
             out = torch.empty(dense[0].shape, dtype=out_dtype, device=dense[0].device)
@@ -90,7 +91,7 @@ def backward(
     with _quiet(xs[0]):
         call = Call(xs, weights, biases, targets)
         weight_grads, bias_grads = list(weights), list(biases)
-        for terms, target, grad, packed in zip(call.terms, targets, grads, call.biases, strict=True):
+        for terms, target, grad, packed in zip(call.plan.targets, targets, grads, call.biases, strict=True):
             size = tuple(xs[target].shape[2:])
             dense_terms, by_taps = [[t for t in terms if t.by_taps == kind] for kind in (False, True)]
             dense = [call.convolve(term, size) for term in dense_terms]
