@@ -6,6 +6,7 @@ contract.py has what each backend promises.
 import os
 import subprocess
 import sys
+from inspect import signature
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from sdi_plugin import SDISkip, ops
 from sdi_plugin.ops import (
     cpu,
     flops,  # noqa: F401  registers the formulas
+    gpu,
     library,
     reference,
 )
@@ -62,6 +64,17 @@ def test_compiles_to_a_single_graph_with_dynamic_sizes():
         for a, b in zip(compiled(features), skip(features), strict=True):
             torch.testing.assert_close(a, b)
         torch.stack([y.sum() for y in compiled(features)]).sum().backward()
+
+
+@pytest.mark.parametrize("name", ["reason", "serves", "forward", "backward"])
+def test_both_backends_have_the_same_functions(name):
+    assert signature(getattr(cpu, name)) == signature(getattr(gpu, name))
+
+
+def test_one_name_has_one_signature_in_every_layer():
+    assert signature(ops.resize_smooth_multiply) == signature(reference.resize_smooth_multiply)
+    stages = [layer.resize_smooth_multiply_stage for layer in (ops, library, reference)]
+    assert len({signature(stage) for stage in stages}) == 1
 
 
 def test_an_exported_program_holds_torch_ops_only():
