@@ -48,7 +48,7 @@ bench: .venv/.bench
 	$(MALLOC) $(BIN)/python -m benchmarks.sdi $(BENCH)
 
 clean:
-	rm -rf .venv build dist runs *.egg-info sdi_plugin/ops/*.so
+	rm -rf .venv build dist runs *.egg-info sdi_plugin/ops/cpu/*.so
 
 # A second call finds the stamp, and installs again only after the requirements changed.
 .venv/bin/python:
@@ -58,7 +58,7 @@ clean:
 $(BIN)/clang-format:
 	$(MAKE) .venv/.test
 
-.venv/.demo .venv/.test .venv/.bench: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/csrc/*) | .venv/bin/python
+.venv/.demo .venv/.test .venv/.bench: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/cpu/csrc/*) | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$*]'
 	$(BIN)/sdi-plugin nnunet enable >/dev/null  # an editable install cannot bring these files
 	touch $@

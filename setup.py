@@ -14,7 +14,7 @@ from setuptools.command.build_py import build_py
 
 # The scripts of mmseg that `mim train`, `mim test` and `mim run` find under this package's name.
 TOOLS = ("train", "test", "get_flops", "browse_dataset", "print_config", "confusion_matrix", "publish_model")
-CSRC = "sdi_plugin/ops/csrc"
+CSRC = "sdi_plugin/ops/cpu/csrc"
 STARTUP = sorted(path for path in Path("adapters/nnunet/startup").iterdir() if path.is_file())
 
 
@@ -42,7 +42,7 @@ setup(
     cmdclass={"build_py": BuildForFrameworks},
     ext_modules=[
         Extension(
-            "sdi_plugin.ops._kernel",  # loaded with ctypes: a plain C ABI, no headers of Python or torch
+            "sdi_plugin.ops.cpu._kernel",  # loaded with ctypes: a plain C ABI, no headers of Python or torch
             sorted(glob(f"{CSRC}/*.cpp")),
             depends=sorted(glob(f"{CSRC}/*.h")),  # what a source distribution carries, too
             language="c++",

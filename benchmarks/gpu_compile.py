@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sdi_plugin.ops import gpu_tables, triton_launch
+from sdi_plugin.ops.gpu import launch, tables
 
 
 class Target(NamedTuple):
@@ -28,7 +28,7 @@ TARGETS = {
 
 
 class Case(NamedTuple):
-    """A kernel of `sdi_plugin.ops.triton_kernels` with Triton's types of its pointers (a tuple's as a tuple)."""
+    """A kernel of `sdi_plugin.ops.gpu` with Triton's types of its pointers (a tuple's as a tuple)."""
 
     kernel: str
     types: dict[str, str | Sequence[str]]
@@ -39,26 +39,26 @@ def multiply(
     dense: int, taps: int, dtype: str = "fp32", *, backward: bool = False, channels: int = 32, bound: float = 0.0
 ) -> Case:
     """The product of so many terms of each kind, or its asinh."""
-    rows, columns, block = triton_launch.tile(channels, 88, torch.device("cuda"))
+    rows, columns, block = launch.tile(channels, 88, torch.device("cuda"))
     pointer = f"*{dtype}"
     types: dict[str, str | Sequence[str]] = dict.fromkeys(("D", "H", "W", "z", "planes"), "i32")
     types |= dict.fromkeys(("out_ptr", "grad_ptr"), pointer) | dict.fromkeys(("bias_ptr", "bias_grad_ptr"), "*fp32")
     types |= {"dense_ptrs": (pointer,) * dense, "dense_grad_ptrs": (pointer,) * dense}
     types |= {"taps_ptrs": (pointer,) * taps, "term_grad_ptrs": (pointer,) * taps}
     types |= {"low_ptrs": ("*i32",) * taps, "weight_ptrs": ("*fp32",) * taps}
-    constants = {"C": channels, "DENSE": dense, "TAPS": taps, "PADDING": gpu_tables.PADDING, "BOUND": bound}
+    constants = {"C": channels, "DENSE": dense, "TAPS": taps, "PADDING": tables.PADDING, "BOUND": bound}
     tile = {"ROWS": rows, "COLUMNS": columns, "CHANNELS": block}
     return Case("multiply_backward" if backward else "multiply", types, constants | tile)
 
 
 def resample(jobs: int, dtype: str = "fp32", *, taps: int = 1, sum_taps: bool = False, channels: int = 32) -> Case:
     """So many maps at a time; sum_taps: the adjoints, which add to sums in float32."""
-    block = triton_launch.channel_block(channels)
+    block = launch.channel_block(channels)
     types: dict[str, str | Sequence[str]] = {"x_ptrs": (f"*{dtype}",) * jobs}
     types |= {"out_ptrs": ("*fp32" if sum_taps else f"*{dtype}",) * jobs}
     types |= {"start_ptrs": ("*i32",) * jobs, "weight_ptrs": ("*fp32",) * jobs}
     constants = {"C": channels, "JOBS": jobs, "TAPS": taps, "SUM_TAPS": sum_taps, "ACCUMULATE": sum_taps}
-    tile = {"PIXELS": triton_launch.pixels(block, torch.device("cuda")), "CHANNELS": block}
+    tile = {"PIXELS": launch.pixels(block, torch.device("cuda")), "CHANNELS": block}
     return Case("resample", types, constants | tile)
 
 
@@ -105,7 +105,7 @@ def compile_for(case: Case, target: Target) -> Resources:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    kernel = getattr(triton_launch.kernels(), case.kernel)
+    kernel = getattr(launch.kernels(), case.kernel)
     constants = case.constants | {"ACC": tl.float32}
     signature, attributes = {}, {}
     for i, name in enumerate(kernel.arg_names):
@@ -116,7 +116,7 @@ def compile_for(case: Case, target: Target) -> Resources:
         if name.endswith(("_ptr", "_ptrs")):
             attributes |= {path: [["tt.divisibility", 16]] for path in paths}
     gpu = GPUTarget(target.backend, target.architecture, target.warp_size)
-    options = triton_launch.options(case.kernel, amd=target.backend == "hip")
+    options = launch.options(case.kernel, amd=target.backend == "hip")
     compiled = triton.compile(ASTSource(kernel, signature, constants, attributes), target=gpu, options=options)
     return (_amd if target.backend == "hip" else _nvidia)(compiled)
 

@@ -66,3 +66,16 @@ def test_the_core_imports_torch_and_nothing_else():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() in ("['sdi_plugin']", "['sdi_plugin', 'torch']")
+
+
+def test_no_test_module_imports_another():
+    """Also not in the code that a test hands to a process of its own: what tests share is in support modules."""
+    pattern = re.compile(
+        r"\bfrom\s+[\w.]*\btest_\w+\s+import|\bfrom\s+(?:tests|\.)[\w.]*\s+import[^;\n]*\btest_|\bimport\s+[\w.]*\btest_"
+    )
+    found = {
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line in pattern.findall(path.read_text())
+    }
+    assert not found

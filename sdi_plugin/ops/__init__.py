@@ -76,7 +76,7 @@ def resize_smooth_multiply(
 
     What serves it: see `resize_smooth_multiply_stage`, of which this is one target.
     """
-    return library.resize_smooth_multiply(xs, weights, biases, [level], fusion=fusion, out_dtype=out_dtype)[0]
+    return library.resize_smooth_multiply_stage(xs, weights, biases, [level], fusion=fusion, out_dtype=out_dtype)[0]
 
 
 def resize_smooth_multiply_stage(
@@ -118,4 +118,4 @@ def resize_smooth_multiply_stage(
     AD; torch.func's transforms except vmap; gradients with create_graph or is_grads_batched, and so derivatives of
     every order; and everything where the environment variable SDI_PLUGIN_REFERENCE is 1.
     """
-    return library.resize_smooth_multiply(xs, weights, biases, targets, fusion=fusion, out_dtype=out_dtype)
+    return library.resize_smooth_multiply_stage(xs, weights, biases, targets, fusion=fusion, out_dtype=out_dtype)

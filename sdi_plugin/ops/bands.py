@@ -43,6 +43,10 @@ class Matrix(NamedTuple):
         inside = (self.row >= begin) & (self.row < end)
         return Matrix(self.row[inside] - begin, self.column[inside], self.weight[inside], (end - begin, self.shape[1]))
 
+    def taps(self, begin: int, end: int) -> list["Matrix"]:
+        """The rows [begin, end) moved by the offsets -1, 0, 1 of a convolution's taps."""
+        return [self.rows(begin + offset, end + offset) for offset in (-1, 0, 1)]
+
     def bands(self) -> Bands:
         rows, columns = self.shape
         empty = torch.full((rows,), columns, device=_CPU)

@@ -9,24 +9,27 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from sdi_plugin.ops import cpu_stage, plan
-from sdi_plugin.ops import library as library  # defines the ops
+from sdi_plugin.ops import library, plan
 
 
-@register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply)
+@register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply_stage, get_raw=True)
 def _flops(xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwargs: Any) -> int:
-    """Multiply-adds of the convolutions and matrix products, twice; interpolation is not counted, as elsewhere."""
+    """Multiply-adds of the convolutions and matrix products, twice; interpolation is not counted, as elsewhere.
+
+    As the kernels for the tensors' device plan them. By taps, the depth is interpolated before the product.
+    """
+    sizes = tuple(tuple(map(int, x.shape[2:])) for x in xs)
+    costs = library.backend_of(xs[0].device).COSTS
+    planned = plan.make(sizes, tuple(targets), int(xs[0].shape[1]), costs)
     total = 0
-    for i, target in enumerate(targets):
-        size = xs[target][2:]
-        for x, weight in zip(xs, weights[i * len(xs) : (i + 1) * len(xs)], strict=True):
-            pooled = plan.pooled_size(x[2:], size)
-            pixels = math.prod(pooled if cpu_stage.is_by_taps(pooled, size, weight[1]) else size)
-            total += 2 * x[0] * pixels * math.prod(weight)
+    for target, terms in zip(targets, planned.targets, strict=True):
+        for term in terms:
+            pixels = math.prod(sizes[target][:-2]) * math.prod(planned.maps[term.map].size[-2:])
+            total += 2 * xs[0].shape[0] * pixels * weights[term.entry].numel()
     return total
 
 
-@register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply_backward)
+@register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply_stage_backward, get_raw=True)
 def _backward_flops(grads: Any, xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwargs: Any) -> int:
     """The forward again, whose terms are recomputed, and the two products of its adjoint."""
     return 3 * _flops(xs, weights, biases, targets)

@@ -1,4 +1,4 @@
-"""The only file that uses torch.library: schema, fake, autograd and vmap of resize_smooth_multiply."""
+"""The only file that uses torch.library: schema, fake, autograd and vmap of resize_smooth_multiply_stage."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 _functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def resize_smooth_multiply(
+def resize_smooth_multiply_stage(
     xs: Sequence[Tensor],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
@@ -33,45 +33,38 @@ def resize_smooth_multiply(
     checks.counts(xs, weights, biases, targets)
     checks.fusion_name(fusion)
     checks.pixels("resize_smooth_multiply", [x.shape[2:] for x in xs])
-    if _is_fused(xs, weights, biases):
-        dtypes = [out_dtype or xs[target].dtype for target in targets]
-        common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
-        if _is_plain((*xs, *weights, *biases)):
-            outs = _Direct.apply(len(xs), list(targets), common, fusion, *xs, *weights, *biases)
-        else:
-            outs = fused(list(xs), list(weights), list(biases), list(targets), common, fusion)
-        return [out if out.dtype == dtype else out.to(dtype) for out, dtype in zip(outs, dtypes, strict=True)]
-    return _by_reference((xs, weights, biases), targets, fusion, out_dtype)
-
-
-def _by_reference(
-    groups: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]],
-    targets: Sequence[int],
-    fusion: str,
-    out_dtype: torch.dtype | None = None,
-) -> list[Tensor]:
-    xs, weights, biases = groups
-    terms = [slice(i * len(xs), (i + 1) * len(xs)) for i in range(len(targets))]
-    return [
-        reference.resize_smooth_multiply(xs, weights[term], biases[term], target, fusion=fusion, out_dtype=out_dtype)
-        for target, term in zip(targets, terms, strict=True)
-    ]
+    backend = _serving(xs, weights, biases)
+    if backend is None:
+        return reference.resize_smooth_multiply_stage(xs, weights, biases, targets, fusion=fusion, out_dtype=out_dtype)
+    dtypes = [out_dtype or xs[target].dtype for target in targets]
+    common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
+    if _is_plain((*xs, *weights, *biases)):
+        outs = _Direct.apply(backend, len(xs), list(targets), common, fusion, *xs, *weights, *biases)
+    else:
+        outs = fused(list(xs), list(weights), list(biases), list(targets), common, fusion)
+    return [out if out.dtype == dtype else out.to(dtype) for out, dtype in zip(outs, dtypes, strict=True)]
 
 
 def reasons() -> dict[str, str]:
     """Why the kernels of each kind do not serve, or an empty string."""
     forced = "SDI_PLUGIN_REFERENCE is set: the plain-torch reference serves instead" if FORCE_REFERENCE else ""
-    return {"cpu": forced or cpu.reason, "triton": forced or gpu.reason()}
+    return {"cpu": forced or cpu.reason(), "triton": forced or gpu.reason()}
 
 
-def _is_fused(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
+def backend_of(device: torch.device) -> ModuleType:
+    """The backend for a device, whether it serves or not: `cpu`, or `gpu`, also where Triton's interpreter is on."""
+    return gpu if device.type == "cuda" or gpu.INTERPRETED else cpu
+
+
+def _serving(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> ModuleType | None:
+    """The backend that takes these tensors, or None: then the reference serves."""
     if FORCE_REFERENCE or _is_exporting() or _is_transformed() or xs[0].ndim not in (4, 5):
-        return False
-    tensors = (*xs, *weights, *biases)
+        return None
     device = xs[0].device
-    if any(t.device != device or t.dtype not in _DTYPES for t in tensors) or not _serves(device):
-        return False
-    return checks.is_uniform(xs, weights, biases)
+    if any(t.device != device or t.dtype not in _DTYPES for t in (*xs, *weights, *biases)):
+        return None
+    backend = backend_of(device)
+    return backend if backend.serves(device) and checks.is_uniform(xs, weights, biases) else None
 
 
 def _is_exporting() -> bool:
@@ -107,20 +100,7 @@ def _is_plain(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def _serves(device: torch.device) -> bool:
-    return (device.type == "cpu" and cpu.available) or gpu.serves(device)
-
-
-def _by_triton(device: torch.device) -> bool:
-    """On GPUs, and where its interpreter is asked for."""
-    return device.type == "cuda" or gpu.INTERPRETED
-
-
-def _kernels(x: Tensor) -> ModuleType:
-    return gpu if _by_triton(x.device) else cpu
-
-
-@custom_op("sdi_plugin::resize_smooth_multiply", mutates_args=(), device_types=("cpu", "cuda"))
+@custom_op("sdi_plugin::resize_smooth_multiply_stage", mutates_args=(), device_types=("cpu", "cuda"))
 def fused(
     xs: Sequence[Tensor],
     weights: Sequence[Tensor],
@@ -133,14 +113,14 @@ def fused(
     checks.fusion_name(fusion)
     if not checks.is_uniform(xs, weights, biases):
         raise ValueError(
-            "sdi_plugin::resize_smooth_multiply: expected maps (B, C, *S) of one B and C, weights "
+            "sdi_plugin::resize_smooth_multiply_stage: expected maps (B, C, *S) of one B and C, weights "
             f"(C_out, C, 3, 3[, 3]) and biases (C_out,), got {[tuple(t.shape) for t in (*xs, *weights, *biases)]}. "
-            "Call sdi_plugin.ops.resize_smooth_multiply, which takes other shapes too."
+            "Call sdi_plugin.ops.resize_smooth_multiply_stage, which takes other shapes too."
         )
-    return _kernels(xs[0]).forward(xs, weights, biases, targets, out_dtype, fusion)
+    return backend_of(xs[0].device).forward(xs, weights, biases, targets, out_dtype, fusion)
 
 
-@custom_op("sdi_plugin::resize_smooth_multiply_backward", mutates_args=(), device_types=("cpu", "cuda"))
+@custom_op("sdi_plugin::resize_smooth_multiply_stage_backward", mutates_args=(), device_types=("cpu", "cuda"))
 def fused_backward(
     grads: Sequence[Tensor],
     xs: Sequence[Tensor],
@@ -149,7 +129,7 @@ def fused_backward(
     targets: Sequence[int],
     fusion: str = "product",
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    return _kernels(xs[0]).backward(grads, xs, weights, biases, targets, fusion)
+    return backend_of(xs[0].device).backward(grads, xs, weights, biases, targets, fusion)
 
 
 @fused.register_fake
@@ -175,7 +155,7 @@ def _fake_backward(
     fusion: str = "product",
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     x_grads, weight_grads, bias_grads = ([t.new_empty(t.shape) for t in group] for group in (xs, weights, biases))
-    if _by_triton(xs[0].device):
+    if backend_of(xs[0].device) is gpu:
         x_grads = [x.new_empty(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1) for x in xs]
     return x_grads, weight_grads, bias_grads
 
@@ -206,7 +186,8 @@ def _reference_backward(
     with torch.enable_grad(), torch.autocast(tensors[0].device.type, enabled=False):
         # Views: of a tensor that was made from another of them, only the direct part of the gradient is wanted.
         inputs = [t.view_as(t) for t in tensors]
-        outs = _by_reference(_split([t.to(dtype) for t in inputs], levels), targets, fusion)
+        groups = _split([t.to(dtype) for t in inputs], levels)
+        outs = reference.resize_smooth_multiply_stage(*groups, targets, fusion=fusion)
         outs = [out.to(grad.dtype) for out, grad in zip(outs, grads, strict=True)]
         needed = [t for t in inputs if t.requires_grad]
         found = iter(torch.autograd.grad(outs, needed, grads, create_graph=create_graph))
@@ -225,7 +206,7 @@ def _gradients(
     is_followed = is_followed or forward_ad._current_level >= 0
     if is_followed or any(map(_functorch.is_legacy_batchedtensor, grads)):
         return _reference_backward(grads, tensors, levels, targets, fusion)
-    kernel = _kernels(tensors[0]).backward if _is_plain((*grads, *tensors)) else fused_backward
+    kernel = backend_of(tensors[0].device).backward if _is_plain((*grads, *tensors)) else fused_backward
     x_grads, weight_grads, bias_grads = kernel(list(grads), *_split(tensors, levels), targets, fusion)
     return [*x_grads, *weight_grads, *bias_grads]
 
@@ -247,15 +228,21 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, levels: int, targets: list[int], out_dtype: torch.dtype, fusion: str, *tensors: Tensor
+        ctx: Any,
+        backend: ModuleType,
+        levels: int,
+        targets: list[int],
+        out_dtype: torch.dtype,
+        fusion: str,
+        *tensors: Tensor,
     ) -> Any:
         ctx.levels, ctx.targets, ctx.fusion = levels, targets, fusion
         ctx.save_for_backward(*tensors)
-        return tuple(_kernels(tensors[0]).forward(*_split(tensors, levels), targets, out_dtype, fusion))
+        return tuple(backend.forward(*_split(tensors, levels), targets, out_dtype, fusion))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        return None, None, None, None, *_gradients(grads, ctx.saved_tensors, ctx.levels, ctx.targets, ctx.fusion)
+        return None, None, None, None, None, *_gradients(grads, ctx.saved_tensors, ctx.levels, ctx.targets, ctx.fusion)
 
 
 def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tensor], list[int]]:

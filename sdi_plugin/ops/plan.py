@@ -1,67 +1,104 @@
-"""What the kernels of every device decide alike: which terms take the low resolution, and which maps there are."""
+"""Which map of a stage is made from which, and which way each term takes: by shapes alone, for every device."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
+from sdi_plugin.ops.reference import pooled_size
 
-def pooled_size(source: Sequence[int], target: Sequence[int]) -> tuple[int, ...]:
-    """The size of a level after pooling the axes in which it is finer than the target."""
-    return tuple(min(s, t) for s, t in zip(source, target, strict=True))
+Size = tuple[int, ...]
 
 
-def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int, stream_cost: float) -> bool:
-    """The cost model: is a pooled level's term cheaper through the low resolution than by interpolating its map first?
+class Costs(NamedTuple):
+    """A backend's cost model, in multiply-adds of a matrix product for each output element.
 
-    For each output element, directly: taps * channels. Through the low resolution: that divided by the scale of all
-    axes, plus the interpolation of the taps, an axis after the other: 6 + 18 / s_x [+ 54 / (s_x s_y)] for scales s,
-    each of which costs as much as `stream_cost` multiply-adds of a matrix product.
+    stream: of one multiply-add of the interpolation, which goes through memory.
+    direct: of a term that is convolved at the target's size, for this size and C channels, its interpolation included.
     """
-    scales = [t / s for s, t in zip(source, target, strict=True)]
-    direct = 3 ** len(scales) * channels
-    stream, scale = 0.0, 1.0
-    for axis, s in enumerate(reversed(scales)):
-        stream += 6 * 3**axis / scale
-        scale *= s
-    return scale > 1 and direct / scale + stream_cost * stream < direct
+
+    stream: float
+    direct: Callable[[Size, int], float]
 
 
 class Map(NamedTuple):
-    """A map of a stage: an input, or made from the map of index `source`."""
+    """A map of a stage: an input, or pooled or interpolated from the map of index `source`."""
 
-    size: tuple[int, ...]
+    size: Size
     source: int | None
 
 
-class Pyramid:
-    """The maps of a stage: the inputs, and what is pooled and interpolated from them, each once."""
+class Term(NamedTuple):
+    """One factor of a target's product."""
 
-    def __init__(self, sizes: Sequence[Sequence[int]]):
-        self.maps = [Map(tuple(size), None) for size in sizes]
-        self._pooled = [{m.size: i} for i, m in enumerate(self.maps)]  # for each level: size -> index
-        self._interpolated: dict[tuple[int, tuple[int, ...]], int] = {}
+    entry: int  # in weights and biases
+    pooled: int  # index of the level's map, nowhere finer than the target
+    map: int  # index of the map that is convolved: `pooled` itself by taps, else of the target's size
+    by_taps: bool
 
-    def pooled(self, level: int, size: tuple[int, ...]) -> int:
-        """Index of a level's map at a size that is nowhere finer than its own.
 
-        Where the sizes divide, a mean of means is the mean: the smallest map that there is serves as the source, and
-        the level itself is read once.
-        """
-        known = self._pooled[level]
-        if size not in known:
-            full = self.maps[level].size
-            nested = [m for m in known if all(f % a == 0 and a % b == 0 for f, a, b in zip(full, m, size, strict=True))]
-            known[size] = self._add(size, known[min(nested, key=math.prod, default=full)])
-        return known[size]
+class Plan(NamedTuple):
+    maps: tuple[Map, ...]  # the levels first, each other one after its source
+    targets: tuple[tuple[Term, ...], ...]  # for each target one term per level
+    rounds: tuple[tuple[int, ...], ...]  # the pooled maps: those of a round have their sources before it
 
-    def interpolated(self, index: int, size: tuple[int, ...]) -> int:
-        """Index of a map at a size that is nowhere coarser than its own."""
-        if self.maps[index].size == size:
+
+def is_by_taps(source: Size, target: Size, channels: int, costs: Costs) -> bool:
+    """The cost model: is a pooled level's term cheaper through the low resolution than at the target's size?
+
+    Through the low resolution, for C channels and scales s of the axes: C / (s_x s_y) for each tap, as the depth is
+    interpolated before the product, and 6 + 18 / s_x for the interpolation of the taps (docs/derivation.md).
+    """
+    scale_x = target[-1] / source[-1]
+    scale = scale_x * (target[-2] / source[-2])
+    by_taps = 3 ** len(target) * channels / scale + costs.stream * (6 + 18 / scale_x)
+    return scale > 1 and by_taps < costs.direct(target, channels)
+
+
+@lru_cache(maxsize=256)
+def make(sizes: tuple[Size, ...], targets: tuple[int, ...], channels: int, costs: Costs) -> Plan:
+    """The plan of a stage: levels of these sizes and so many channels, fine to coarse, to the levels `targets`.
+
+    Where sizes divide, a mean of means is the mean: a map is pooled from the smallest one there is, and the level
+    itself is read once.
+    """
+    maps = [Map(size, None) for size in sizes]
+    known = [{size: level} for level, size in enumerate(sizes)]  # each level's pooled maps
+    interpolated: dict[tuple[int, Size], int] = {}
+    depths = dict.fromkeys(range(len(sizes)), 0)  # how many times a map was pooled
+
+    def add(size: Size, source: int) -> int:
+        maps.append(Map(size, source))
+        return len(maps) - 1
+
+    def pool(level: int, size: Size) -> int:
+        if size not in known[level]:
+            full = sizes[level]
+            nested = [
+                m for m in known[level] if all(f % a == a % b == 0 for f, a, b in zip(full, m, size, strict=True))
+            ]
+            source = known[level][min(nested, key=math.prod, default=full)]
+            known[level][size] = add(size, source)
+            depths[known[level][size]] = depths[source] + 1
+        return known[level][size]
+
+    def interpolate(index: int, size: Size) -> int:
+        if maps[index].size == size:
             return index
-        if (index, size) not in self._interpolated:
-            self._interpolated[index, size] = self._add(size, index)
-        return self._interpolated[index, size]
+        if (index, size) not in interpolated:
+            interpolated[index, size] = add(size, index)
+        return interpolated[index, size]
 
-    def _add(self, size: tuple[int, ...], source: int) -> int:
-        self.maps.append(Map(size, source))
-        return len(self.maps) - 1
+    def term(entry: int, level: int, size: Size) -> Term:
+        pooled = pool(level, pooled_size(sizes[level], size))
+        by_taps = is_by_taps(maps[pooled].size, size, channels, costs)
+        return Term(entry, pooled, pooled if by_taps else interpolate(pooled, size), by_taps)
+
+    levels = range(len(sizes))
+    terms = tuple(
+        tuple(term(t * len(sizes) + level, level, sizes[target]) for level in levels)
+        for t, target in enumerate(targets)
+    )
+    last = max(depths.values())
+    rounds = tuple(tuple(i for i, depth in depths.items() if depth == round_) for round_ in range(1, last + 1))
+    return Plan(tuple(maps), terms, rounds)

@@ -21,12 +21,17 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     size, dim = tuple(size), x.ndim - 2
     if _lacks_deterministic_backward(x):
         return resize_by_matrices(x, size)
-    pooled = tuple(min(source, target) for source, target in zip(x.shape[2:], size, strict=True))
+    pooled = pooled_size(x.shape[2:], size)
     if pooled != tuple(x.shape[2:]):
         x = _POOL[dim](x, pooled)
     if pooled != size:
         x = F.interpolate(x, size=size, mode=_LINEAR[dim], align_corners=True)
     return x
+
+
+def pooled_size(source: Sequence[int], target: Sequence[int]) -> tuple[int, ...]:
+    """The size of a map after pooling the axes in which it is finer than the target."""
+    return tuple(min(s, t) for s, t in zip(source, target, strict=True))
 
 
 def _lacks_deterministic_backward(x: Tensor) -> bool:
@@ -70,6 +75,23 @@ def resize_smooth_multiply(
         product = term if product is None else product * term
     assert product is not None  # levels >= 1 is checked by the caller
     return bound(product, FUSIONS[fusion]).to(out_dtype or xs[level].dtype)
+
+
+def resize_smooth_multiply_stage(
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
+    *,
+    fusion: str = "product",
+    out_dtype: torch.dtype | None = None,
+) -> list[Tensor]:
+    """See `sdi_plugin.ops.resize_smooth_multiply_stage`."""
+    own = [slice(t * len(xs), (t + 1) * len(xs)) for t in range(len(targets))]
+    return [
+        resize_smooth_multiply(xs, weights[terms], biases[terms], target, fusion=fusion, out_dtype=out_dtype)
+        for target, terms in zip(targets, own, strict=True)
+    ]
 
 
 def bound(product: Tensor, scale: float) -> Tensor:

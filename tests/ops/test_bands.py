@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from sdi_plugin import ops
 from sdi_plugin.ops import bands, reference
+from sdi_plugin.ops.cpu import stage
+from sdi_plugin.ops.gpu import tables
 
 axes = st.integers(1, 200)
 
@@ -40,11 +42,12 @@ def test_weights_are_torchs_own_bit_by_bit(dtype, source, target):
 
 
 @settings(deadline=None, max_examples=30)
-@given(source=axes, target=axes, offset=st.integers(-1, 1))
-def test_rows_bring_zeros_in_beyond_the_matrix(source, target, offset):
+@given(source=axes, target=axes)
+def test_taps_bring_zeros_in_beyond_the_matrix(source, target):
     matrix = bands.resize(source, target, torch.float32)
-    expected = F.pad(matrix.dense(), (0, 0, 1, 1))[1 + offset : 1 + offset + target]
-    assert torch.equal(matrix.rows(offset, target + offset).dense(), expected)
+    padded = F.pad(matrix.dense(), (0, 0, 1, 1))
+    for i, tap in enumerate(matrix.taps(0, target)):
+        assert torch.equal(tap.dense(), padded[i : i + target])
 
 
 def test_a_long_axis_takes_memory_in_proportion():
@@ -53,8 +56,32 @@ def test_a_long_axis_takes_memory_in_proportion():
             assert sum(t.nbytes for t in matrix.bands()) < 4_000_000
 
 
-def test_deterministic_resizing_does_not_call_itself(monkeypatch):
+@pytest.fixture
+def elsewhere():
+    """Another default device, on which tensors have no memory."""
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+
+
+@pytest.mark.parametrize(("source", "target"), [(7, 7), (7, 3), (3, 7)], ids=["equal", "pool", "interpolate"])
+def test_all_tables_lie_on_the_cpu_whatever_the_default_device(source, target, elsewhere):
+    matrix = bands.resize(source, target, torch.float32)
+    found = [matrix, *matrix.taps(1, target), matrix.adjoint()]
+    tensors = [t for m in found for t in (m.row, m.column, m.weight, m.dense(), *m.bands(), m.bands().padded(9))]
+    # Of shapes that no other test has: tables are cached.
+    table = stage.axis_table(100 * source, 100 * target, torch.float32)
+    tensors += table.kept
+    axes = tables.Axis(1, 1), tables.Axis(100 * source, 100 * target, taps=True), tables.Axis(9, 9)
+    tensors += tables.resampling(1, axes, torch.float32, torch.device("cpu"))[2:]
+    tensors += tables.upsampling((3, 50 * source), (7, 51 * source), torch.float32, torch.device("cpu"))
+    assert {t.device.type for t in tensors} == {"cpu"}
+
+
+def test_deterministic_resizing_does_not_call_itself(monkeypatch, request):
     x = torch.randn(1, 2, 5, 8, dtype=torch.float64)
     expected = ops.resize(x, (9, 3))
     monkeypatch.setattr(reference, "_lacks_deterministic_backward", lambda tensor: True)
+    torch.testing.assert_close(ops.resize(x, (9, 3)), expected)
+    request.getfixturevalue("elsewhere")
     torch.testing.assert_close(ops.resize(x, (9, 3)), expected)

@@ -8,11 +8,10 @@ from torch.utils._pytree import tree_leaves
 
 from sdi_plugin import SDISkip, ops
 from sdi_plugin.ops import cpu, library, reference
-from tests.ops.test_library import fused, single
-from tests.ops.test_reference import make_case
+from tests.ops.cases import fused, make_case, single
 
 pytestmark = [
-    pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}"),
+    pytest.mark.skipif(bool(cpu.reason()), reason=f"the CPU kernel is off: {cpu.reason()}"),
     # torch's own formulas of forward mode are scripts.
     pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning"),
 ]
@@ -100,8 +99,8 @@ def test_per_sample_gradients_of_a_module():
 
     found = vmap(grad(loss), (None, 0, 0))(parameters, *features)
     for i in range(3):
-        single = grad(loss)(parameters, *[f[i] for f in features])
-        torch.testing.assert_close({name: g[i] for name, g in found.items()}, single)
+        alone = grad(loss)(parameters, *[f[i] for f in features])
+        torch.testing.assert_close({name: g[i] for name, g in found.items()}, alone)
 
 
 ORDERS = {"api": ours, "op": by(fused)}

@@ -1,15 +1,15 @@
-"""The fused op: against the reference, and all that torch asks of an op. On CPUs; test_triton.py has the GPUs."""
+"""The fused op in torch: compilation, export, transforms, autocast, FLOPs; and what it refuses.
 
-import itertools
-import math
+contract.py has what each backend promises.
+"""
+
 import os
 import subprocess
 import sys
+from inspect import signature
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.memory import saved_bytes
@@ -17,110 +17,26 @@ from sdi_plugin import SDISkip, ops
 from sdi_plugin.ops import (
     cpu,
     flops,  # noqa: F401  registers the formulas
+    gpu,
     library,
     reference,
 )
-from tests.ops.test_reference import eager, make_case, run
+from tests.ops.cases import eager, fused, make_case, negative_view, run, single, to
 
-pytestmark = pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}")
-
-
-def fused(xs, weights, biases, level):
-    """The op, with one target."""
-    return library.fused(list(xs), list(weights), list(biases), [level], xs[0].dtype)[0]
+pytestmark = pytest.mark.skipif(bool(cpu.reason()), reason=f"the CPU kernel is off: {cpu.reason()}")
 
 
-def both(xs, weights, biases, level):
-    """Every way to the kernel gives the same bits: the op, and what the functional API takes where nothing listens."""
-    output = fused(xs, weights, biases, level)
-    assert torch.equal(ops.resize_smooth_multiply(xs, weights, biases, level), output)
-    return output
-
-
-CASES = {
-    "paper": ((44, 44), 4, 32),
-    "odd": ((13, 9), 4, 5),
-    "odd-large": ((37, 29), 4, 20),
-    "flat": ((2, 131), 2, 8),
-    "one-pixel": ((1, 1), 3, 3),
-    "one-column": ((17, 1), 4, 20),
-    "one-level": ((8, 8), 1, 16),
-    "3d": ((12, 10, 9), 3, 18),
-    "3d-odd": ((9, 11, 7), 3, 7),
-    "3d-many-planes": ((21, 4, 5), 3, 4),
-    "3d-one-pixel-axes": ((1, 6, 1), 2, 16),
-}
-
-
-def total_error(tensors, exact):
-    return torch.cat([(t.double() - e).flatten() for t, e in zip(tensors, exact, strict=True)]).norm()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize(("size", "levels", "channels"), CASES.values(), ids=CASES.keys())
-def test_error_is_at_most_twice_that_of_eager_torch(size, levels, channels, dtype):
-    case = make_case(size, levels, dtype, channels, batch=8 if math.prod(size) > 1 else 200)  # luck evens out
-    results = [
-        [run(f, case, level, d) for level in range(levels)]
-        for f, d in ((eager, torch.float64), (both, dtype), (eager, dtype))
-    ]
-    kinds = [slice(0, 1), *(slice(1 + i * levels, 1 + (i + 1) * levels) for i in range(3))]
-    for name, kind in zip(("output", "x", "weight", "bias"), kinds, strict=True):
-        exact, ours, plain = ([t for result in results[i] for t in result[kind]] for i in range(3))
-        assert total_error(ours, exact) <= 2 * total_error(plain, exact), name
-
-
-mixed = st.one_of(
-    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=4),
-    st.lists(st.tuples(*[st.integers(1, 5)] * 3), min_size=1, max_size=3),
-)
-
-
-@settings(deadline=None, max_examples=60)
-@given(sizes=mixed, channels=st.tuples(st.integers(1, 34), st.integers(1, 34)), level=st.integers(0, 3))
-def test_any_sizes_axis_by_axis_and_any_channels_follow_the_reference(sizes, channels, level):
-    """Levels that are finer in one axis and coarser in another; C_in and C_out that differ."""
-    torch.manual_seed(0)  # the same numbers whenever an example is tried again
-    level %= len(sizes)
-    inputs, outputs = channels
-    dim = len(sizes[0])
-    xs = [torch.randn(2, inputs, *size) for size in sizes]
-    weights = [torch.randn(outputs, inputs, *[3] * dim) / (inputs * 3**dim) ** 0.5 for _ in sizes]
-    case = [xs, weights, [torch.randn(outputs) for _ in sizes]]
-    exact, ours, plain = (
-        run(f, case, level, dtype)
-        for f, dtype in (
-            (reference.resize_smooth_multiply, torch.float64),
-            (fused, torch.float32),
-            (reference.resize_smooth_multiply, torch.float32),
-        )
-    )
-    scale = torch.cat([e.flatten() for e in exact]).norm()
-    # Two units in the last place of the whole, where eager torch happens to be exact.
-    allowed = 2 * total_error(plain, exact) + 2 * torch.finfo(torch.float32).eps * scale
-    assert total_error(ours, exact) <= allowed
-
-
-def single(case):
-    return [[t.detach().float() for t in group] for group in case]
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own
-@pytest.mark.parametrize("size", [(12, 10), (9, 6, 5)], ids=["2d", "3d"])
-def test_opcheck(size):
-    xs, weights, biases = [[t.requires_grad_() for t in group] for group in single(make_case(size, 3, channels=4))]
-    targets = [0, 2]
-    weights, biases = [[t.detach().clone().requires_grad_() for t in group * 2] for group in (weights, biases)]
-    torch.library.opcheck(library.fused, (xs, weights, biases, targets, torch.float32))
-    grads = [torch.randn_like(xs[target]) for target in targets]
-    # Its own derivative is the reference's, whose pooling torch cannot trace for unknown sizes.
-    utilities = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(library.fused_backward, (grads, xs, weights, biases, targets), test_utils=utilities)
+@pytest.mark.parametrize("size", [(44, 44), (12, 10, 9)], ids=["2d", "3d"])
+def test_every_way_to_the_kernel_gives_the_same_bits(size):
+    """The op, and what the functional API takes where nothing listens."""
+    case = make_case(size, 3, channels=8)
+    for level in range(3):
+        results = [run(f, case, level, torch.float32) for f in (fused, ops.resize_smooth_multiply)]
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("size", [(33, 20), (9, 6, 5)], ids=["2d", "3d"])
 def test_a_stage_is_its_targets(size):
-    """Sizes that divide, so that pools nest, and sizes that do not."""
     xs, weights, biases = single(make_case(size, 4, channels=6))
     targets = [0, 2, 3]
     stage = ops.resize_smooth_multiply_stage(xs, weights * 3, biases * 3, targets)
@@ -148,6 +64,17 @@ def test_compiles_to_a_single_graph_with_dynamic_sizes():
         for a, b in zip(compiled(features), skip(features), strict=True):
             torch.testing.assert_close(a, b)
         torch.stack([y.sum() for y in compiled(features)]).sum().backward()
+
+
+@pytest.mark.parametrize("name", ["reason", "serves", "forward", "backward"])
+def test_both_backends_have_the_same_functions(name):
+    assert signature(getattr(cpu, name)) == signature(getattr(gpu, name))
+
+
+def test_one_name_has_one_signature_in_every_layer():
+    assert signature(ops.resize_smooth_multiply) == signature(reference.resize_smooth_multiply)
+    stages = [layer.resize_smooth_multiply_stage for layer in (ops, library, reference)]
+    assert len({signature(stage) for stage in stages}) == 1
 
 
 def test_an_exported_program_holds_torch_ops_only():
@@ -186,7 +113,7 @@ def test_vmap_over_maps_and_weights():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=["fp64", "bf16", "fp16"])
 def test_other_dtypes_are_served_too(dtype):
-    xs, weights, biases = [[t.detach().to(dtype) for t in group] for group in make_case((6, 6), 2)]
+    xs, weights, biases = to(make_case((6, 6), 2), dtype)
     output = ops.resize_smooth_multiply(xs, weights, biases, 0)
     assert output.dtype == dtype
     wide = ops.resize_smooth_multiply(xs, weights, biases, 0, out_dtype=torch.float32)
@@ -205,13 +132,6 @@ def test_under_autocast_the_op_takes_the_tensors_as_they_are():
     assert torch.equal(output, fused([x.float() for x in half], weights, biases, 0).bfloat16())
 
 
-def negative_view(t):
-    """Equal to t, but held in memory with the other sign."""
-    view = torch.imag(torch.complex(torch.zeros_like(t), -t).conj())
-    assert view.is_neg()
-    return view
-
-
 @pytest.mark.parametrize("function", [ops.resize_smooth_multiply, fused], ids=["api", "op"])
 def test_negative_views_are_read_with_their_sign(function):
     case = [[t.requires_grad_() for t in group] for group in single(make_case((6, 5), 2))]
@@ -222,28 +142,6 @@ def test_negative_views_are_read_with_their_sign(function):
         leaves = [t for group in case for t in group]
         results.append([output, *torch.autograd.grad(output, leaves, arrange(upstream))])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
-
-
-@pytest.mark.parametrize("at", [(0, 0), (2, 2), (-1, -1)], ids=["first", "middle", "last"])
-@pytest.mark.parametrize(
-    ("size", "levels", "channels"),
-    [((18, 20), 2, 8), ((13, 9), 3, 5), ((6, 5, 7), 2, 8)],
-    ids=["winograd", "odd", "3d"],
-)
-def test_an_infinite_pixel_spoils_nothing_that_is_finite_in_the_reference(size, levels, channels, at):
-    case = make_case(size, levels, channels=channels, batch=1)
-    pixel = (*[at[0]] * (len(size) - 2), *at)
-    for spoilt, level in itertools.product(range(levels), range(levels)):
-        xs = [x.detach().clone() for x in case[0]]
-        xs[spoilt][(0, 1, *pixel)] = math.inf
-        ours, exact = (
-            run(f, [xs, *case[1:]], level, torch.float64)[: 1 + levels]
-            for f in (fused, reference.resize_smooth_multiply)
-        )
-        for a, b in zip(ours, exact, strict=True):
-            torch.testing.assert_close(a[b.isfinite()], b[b.isfinite()])
-        if spoilt == level:
-            assert not ours[0][(0, slice(None), *pixel)].isfinite().any()
 
 
 @pytest.mark.parametrize("function", [ops.resize_smooth_multiply, fused], ids=["api", "op"])
@@ -309,6 +207,15 @@ def test_flops_are_counted_and_fewer_than_eager():
     forward = sum(dense // 4**j for j in range(4))
     assert counts[0] == 4 * forward
     assert counts[0] < counts[1]
+
+
+def test_flops_of_a_volume_are_those_of_the_products_on_the_targets_planes():
+    """The depth is interpolated before the product: a coarser level costs as much as its plane is smaller."""
+    xs, weights, biases = single(make_case((16, 16, 16), 3, channels=32))
+    with FlopCounterMode(display=False) as counter:
+        fused(xs, weights, biases, 0)
+    dense = 2 * 2 * 16**3 * 32 * 32 * 27
+    assert counter.get_total_flops() == sum(dense // 4**j for j in range(3))
 
 
 def test_the_environment_variable_forces_the_reference():

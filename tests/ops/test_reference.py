@@ -1,16 +1,17 @@
-"""The specification itself: against formulas written out by hand, and against float64."""
+"""The specification itself: against formulas written out by hand, against eager PyTorch, and against float64."""
 
 import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from sdi_plugin import ops
 from sdi_plugin.ops import reference
+from tests.ops.cases import make_case, to
+from tests.ops.contract import Contract
 
 sizes = st.one_of(
     st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=2, max_size=2),
@@ -71,56 +72,9 @@ def test_resize_to_the_same_size_is_the_same_tensor():
     assert ops.resize(x, (5, 1)) is x
 
 
-def make_case(size, levels, dtype=torch.float64, channels=5, batch=2):
-    """Maps of a pyramid with odd, one-pixel and unequal axes; weights with the scale of torch's default."""
-    xs = [torch.randn(batch, channels, *(max(1, math.ceil(s / 2**j)) for s in size)) for j in range(levels)]
-    scale = 1 / math.sqrt(channels * 3 ** len(size))
-    weights = [torch.randn(channels, channels, *[3] * len(size)) * scale for _ in range(levels)]
-    biases = [torch.randn(channels) * scale for _ in range(levels)]
-    return [[t.to(dtype).double().requires_grad_() for t in group] for group in (xs, weights, biases)]
-
-
-def eager(xs, weights, biases, level):
-    """The paper's code path in the tensors' own dtype: every map, and every partial product, rounded to it."""
-    conv = {4: F.conv2d, 5: F.conv3d}[xs[0].ndim]
-    product = torch.ones_like(xs[level])
-    for x, weight, bias in zip(xs, weights, biases, strict=True):
-        product = product * conv(ops.resize(x, xs[level].shape[2:]), weight, bias, padding=1)
-    return product
-
-
-def run(function, case, level, dtype):
-    """Output and every gradient of sum(output * fixed weights), in the dtype."""
-    groups = [[t.detach().to(dtype).requires_grad_() for t in group] for group in case]
-    output = function(*groups, level)
-    generator = torch.Generator().manual_seed(1)
-    output.backward(torch.randn(output.shape, generator=generator).to(output.dtype))
-    return [output, *(t.grad for group in groups for t in group)]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize(
-    ("size", "levels"),
-    [((13, 9), 4), ((1, 1), 3), ((17, 1), 4), ((8, 8), 1), ((7, 5, 3), 3), ((1, 6, 1), 2)],
-    ids=["odd", "one-pixel", "one-column", "one-level", "3d", "3d-one-pixel-axes"],
-)
-def test_error_is_at_most_twice_that_of_eager_torch(size, levels, dtype):
-    case = make_case(size, levels, dtype)
-    errors = {}
-    for level in range(levels):
-        exact = run(eager, case, level, torch.float64)
-        ours = run(ops.resize_smooth_multiply, case, level, dtype)
-        plain = run(eager, case, level, dtype)
-        names = ["output", *(kind for kind in ("x", "weight", "bias") for _ in range(levels))]
-        for name, a, b, c in zip(names, ours, plain, exact, strict=True):
-            assert a.dtype == dtype
-            pair = errors.setdefault(name, ([], []))
-            pair[0].append((a.double() - c).flatten())
-            pair[1].append((b.double() - c).flatten())
-    # Over all levels at once: a single tensor of a few elements may be lucky in either.
-    for name, (ours, plain) in errors.items():
-        error, allowed = (torch.cat(e).norm() for e in (ours, plain))
-        assert error <= 2 * allowed, f"{name}: {error:.3g} > 2 * {allowed:.3g}"
+class TestReference(Contract):
+    def stage(self, xs, weights, biases, targets, fusion="product"):
+        return reference.resize_smooth_multiply_stage(xs, weights, biases, targets, fusion=fusion)
 
 
 @pytest.mark.parametrize("size", [(4, 3), (3, 2, 2)], ids=["2d", "3d"])
@@ -133,19 +87,8 @@ def test_gradcheck_in_float64(size):
     assert torch.autograd.gradcheck(function, (*xs, *weights, *biases))
 
 
-def test_the_product_of_half_precision_maps_does_not_overflow_on_the_way():
-    xs = [torch.full((1, 1, 3, 3), value, dtype=torch.float16) for value in (300.0, 300.0, 300.0, 1e-4)]
-    weights = [torch.zeros(1, 1, 3, 3, dtype=torch.float16) for _ in xs]
-    for weight in weights:
-        weight[0, 0, 1, 1] = 1
-    biases = [torch.zeros(1, dtype=torch.float16) for _ in xs]
-    product = ops.resize_smooth_multiply(xs, weights, biases, 0)
-    assert torch.isinf(eager(xs, weights, biases, 0)).all()
-    torch.testing.assert_close(product, torch.full_like(product, 300.0**3 * float(xs[3][0, 0, 0, 0])))
-
-
 def test_out_dtype_keeps_the_accumulator():
-    xs, weights, biases = [[t.detach().bfloat16() for t in group] for group in make_case((5, 5), 2)]
+    xs, weights, biases = to(make_case((5, 5), 2), torch.bfloat16)
     assert ops.resize_smooth_multiply(xs, weights, biases, 0, out_dtype=torch.float32).dtype == torch.float32
 
 

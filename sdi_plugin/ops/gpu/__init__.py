@@ -12,11 +12,13 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import reference, triton_launch
-from sdi_plugin.ops.gpu_terms import Call, channels_first, channels_last, unmix
+from sdi_plugin.ops import reference
+from sdi_plugin.ops.gpu import launch
+from sdi_plugin.ops.gpu.call import COSTS as COSTS
+from sdi_plugin.ops.gpu.call import Call, channels_first, channels_last, unmix
 
 _OLDEST_TORCH = (2, 7)  # whose Triton, 3.3, is the first with tuples of pointers
-INTERPRETED = triton_launch.interpreted()
+INTERPRETED = launch.interpreted()
 _IS_INSTALLED = importlib.util.find_spec("triton") is not None
 _IS_NEW = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= _OLDEST_TORCH
 
@@ -61,14 +63,14 @@ def forward(
     """
     with _quiet(xs[0]):
         call, outs = Call(xs, weights, biases, targets), []
-        for terms, target, packed in zip(call.terms, targets, call.biases, strict=True):
+        for terms, target, packed in zip(call.plan.targets, targets, call.biases, strict=True):
             size = tuple(xs[target].shape[2:])
             dense = [call.convolve(term, size) for term in terms if not term.by_taps]
             out = torch.empty(dense[0].shape, dtype=out_dtype, device=dense[0].device)
             by_taps = [term for term in terms if term.by_taps]
             for slab in call.slabs(by_taps, size):
                 taps = [products for _, products in call.taps(by_taps, size, slab)]
-                triton_launch.multiply(out, dense, taps, packed, slab, reference.FUSIONS[fusion])
+                launch.multiply(out, dense, taps, packed, slab, reference.FUSIONS[fusion])
             outs.append(channels_first(out))
         return outs
 
@@ -89,7 +91,7 @@ def backward(
     with _quiet(xs[0]):
         call = Call(xs, weights, biases, targets)
         weight_grads, bias_grads = list(weights), list(biases)
-        for terms, target, grad, packed in zip(call.terms, targets, grads, call.biases, strict=True):
+        for terms, target, grad, packed in zip(call.plan.targets, targets, grads, call.biases, strict=True):
             size = tuple(xs[target].shape[2:])
             dense_terms, by_taps = [[t for t in terms if t.by_taps == kind] for kind in (False, True)]
             dense = [call.convolve(term, size) for term in dense_terms]
@@ -100,11 +102,11 @@ def backward(
             for slab in call.slabs(by_taps, size):
                 pairs = call.taps(by_taps, size, slab)
                 inputs, taps = [x for x, _ in pairs], [products for _, products in pairs]
-                term_grads, sums = triton_launch.multiply_backward(
+                term_grads, sums = launch.multiply_backward(
                     grad, dense, taps, packed, dense_grads, slab, reference.FUSIONS[fusion]
                 )
                 bias_grad = _sum(bias_grad, sums)
-                product_grads = triton_launch.taps_adjoint(term_grads, taps, call.accumulator)
+                product_grads = launch.taps_adjoint(term_grads, taps, call.accumulator)
                 parts = call.add_taps_grads(by_taps, inputs, product_grads, size, slab)
                 mixing_grads = [_sum(a, b.to(call.accumulator)) for a, b in zip(mixing_grads, parts, strict=True)]
             for term, dense_grad in zip(dense_terms, dense_grads, strict=True):

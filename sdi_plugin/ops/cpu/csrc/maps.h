@@ -16,6 +16,25 @@ template <typename T> struct Grid {
   }
 };
 
+// Several grids of one batch and so many channels, in one piece of memory. shape(i): grid i without its data.
+template <typename T> struct Grids {
+  Buffer<Grid<T>> grids;
+  Buffer<T> data;
+
+  template <typename F> Grids(int64_t count, int64_t batch, int64_t channels, F shape) : grids(count) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < count; i++)
+      total += (grids.data[i] = shape(i)).size(batch);
+    data.resize(total + channels); // Winograd's last tile of an odd row reads a pixel past its end
+    total = 0;
+    for (int64_t i = 0; i < count; i++) {
+      grids.data[i].data = data.data + total;
+      total += grids.data[i].size(batch);
+    }
+  }
+  const Grid<T> &operator[](int64_t i) const { return grids.data[i]; }
+};
+
 // Task number i of a loop over all rows of a grid.
 struct RowIndex {
   int64_t b, z, y;

@@ -37,7 +37,7 @@ void transform_weights(T *to, const Panels<T> &taps, int64_t depth_taps) {
 }
 
 // Is it worth transforming the weights? By the shape alone.
-// The cost model in ops/cpu_stage.py counts with the same bound.
+// The cost model in ops/cpu/stage.py counts with the same bound.
 inline bool is_winograd(int64_t d, int64_t h, int64_t w) { return h > 1 && w > 1 && d * h * w >= 256; }
 
 template <typename T> class Winograd {

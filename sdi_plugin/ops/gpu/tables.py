@@ -68,7 +68,7 @@ class Axis(NamedTuple):
         """Of each matrix and row: the first column that is not zero (taps, rows), and the weights from there."""
         begin, end = self.rows or (0, self.target)
         matrix = bands.resize(self.source, self.target, dtype)
-        parts = [matrix.rows(begin + offset, end + offset) for offset in ((-1, 0, 1) if self.taps else (0,))]
+        parts = matrix.taps(begin, end) if self.taps else [matrix.rows(begin, end)]
         found = [(part.adjoint() if self.adjoint else part).bands() for part in parts]
         width = max(b.weights.shape[1] for b in found)
         first, weights = torch.stack([b.first for b in found]), torch.stack([b.padded(width) for b in found])

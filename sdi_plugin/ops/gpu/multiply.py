@@ -1,7 +1,6 @@
-"""The Triton kernels of resize_smooth_multiply; `sdi_plugin.ops.gpu` is their host code, docs/derivation.md their why.
+"""The Triton kernels `multiply` and `multiply_backward`, in which the terms of the product meet.
 
-Three kernels: `resample` applies small banded matrices to the axes of a map (pooling, interpolation, the taps of a
-depth axis, and the adjoints of all of these), `multiply` and `multiply_backward` meet the terms of the product.
+`launch.py` is their host code, docs/derivation.md explains them.
 
 Names: N images, (Z, Y, X) and (H, W) the sizes of a map, (h, w) those of a coarser one, C channels, which lie together
 in memory. Sums are in ACC (float32, or float64 for float64), addresses 64 bits wide. No kernel adds atomically: every
@@ -13,8 +12,6 @@ element is summed by one program, in one order.
 
 import triton
 import triton.language as tl
-
-from sdi_plugin.ops.triton_resample import resample as resample
 
 
 @triton.jit
@@ -45,8 +42,8 @@ def _column(line_ptr, axis, w, c, C: tl.constexpr, CHANNELS: tl.constexpr, ACC: 
 @triton.jit
 def _term(
     taps_ptr,  # G, (images, h, w, 3, 3, C)
-    low_ptr,  # gpu_tables.Upsampling.lows
-    weight_ptr,  # gpu_tables.Upsampling.weights
+    low_ptr,  # tables.Upsampling.lows
+    weight_ptr,  # tables.Upsampling.weights
     image,
     y,
     x,
@@ -123,8 +120,8 @@ def multiply(
     out_ptr,  # (B, D, H, W, C)
     dense_ptrs,  # DENSE terms without their biases, each (B, D, H, W, C)
     taps_ptrs,  # TAPS terms' G, each (B * planes, h, w, 3, 3, C)
-    low_ptrs,  # gpu_tables.Upsampling.lows of each
-    weight_ptrs,  # gpu_tables.Upsampling.weights of each
+    low_ptrs,  # tables.Upsampling.lows of each
+    weight_ptrs,  # tables.Upsampling.weights of each
     bias_ptr,  # (DENSE + TAPS, C), in ACC
     D,
     H,

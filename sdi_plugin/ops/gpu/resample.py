@@ -1,6 +1,6 @@
 """The Triton kernel `resample`: small banded matrices on the axes of a map.
 
-Pooling, interpolation, the taps of a depth axis, and the adjoints of all of these. Names as in `triton_kernels`.
+Pooling, interpolation, the taps of a depth axis, and the adjoints of all of these. Names as in `multiply.py`.
 """
 
 # pyright: reportGeneralTypeIssues=false
@@ -14,8 +14,8 @@ import triton.language as tl
 def _resample(
     x_ptr,  # (N, *source, [TAPS,] C), with TAPS where they are summed
     out_ptr,  # (N, *target, [TAPS,] C), with TAPS where they are made
-    start_ptr,  # gpu_tables.Resampling.starts
-    weight_ptr,  # gpu_tables.Resampling.weights
+    start_ptr,  # tables.Resampling.starts
+    weight_ptr,  # tables.Resampling.weights
     C: tl.constexpr,
     TAPS: tl.constexpr,
     SUM_TAPS: tl.constexpr,
@@ -76,8 +76,8 @@ def _resample(
 def resample(
     x_ptrs,  # one map for each job
     out_ptrs,  # its result
-    start_ptrs,  # gpu_tables.Resampling.starts of each job
-    weight_ptrs,  # gpu_tables.Resampling.weights of each job
+    start_ptrs,  # tables.Resampling.starts of each job
+    weight_ptrs,  # tables.Resampling.weights of each job
     C: tl.constexpr,
     JOBS: tl.constexpr,
     TAPS: tl.constexpr,

@@ -1,4 +1,4 @@
-// The plain C interface of the SDI stage: what the host (sdi_plugin/ops/cpu.py, cpu_stage.py) hands to the kernel. The two sides state the
+// The plain C interface of the SDI stage: what the host (sdi_plugin/ops/cpu/__init__.py, stage.py) hands to the kernel. The two sides state the
 // same structures; kAbi is raised whenever one of them, or a function of dispatch.cpp, changes.
 //
 //     out_i = fuse( prod_j ( bias_ij + conv3x3_ij( resize_{j->i}(x_j) ) ) )          for the target levels i

@@ -17,15 +17,21 @@ namespace SDI_ISA {
 
 #include "bound.h"
 
+#include "prepared.h"
+
+#include "terms.h"
+
 #include "forward.h"
+
+#include "sums.h"
 
 #include "backward.h"
 
 // 0, or 1 where memory ran out.
-template <typename T> int run(const Stage &stage, const Tensors &tensors, int64_t threads, bool backward) {
+template <typename T> int run(const Stage &stage, const Tensors &tensors, int64_t threads, bool is_backward) {
   try {
-    if (backward)
-      Backward<T>(stage, tensors, threads);
+    if (is_backward)
+      backward<T>(stage, tensors, threads);
     else
       forward<T>(stage, tensors, threads);
   } catch (const std::bad_alloc &) {

@@ -12,7 +12,7 @@ from sdi_plugin.ops import bands, plan, reference
 from sdi_plugin.ops.cache import bounded
 
 # Multiply-adds of the interpolation stream through memory: each costs about as much as four of a matrix product.
-_STREAM_COST = 4
+_STREAM_COST = 4.0
 # F(2x2, 3x3) takes 16 of 36 products and its transforms; for maps from this size on (csrc/winograd.h).
 _WINOGRAD_COST, _WINOGRAD_PIXELS = 0.55, 256
 # What one thread does at a time, at least: rows of an image, planes of a volume.
@@ -22,6 +22,15 @@ _PLAN_BYTES, _TABLE_BYTES = 1 << 26, 1 << 24
 _OVERHEAD = 2048  # about what Python's and torch's own objects take for a table or an array, in bytes
 # Every unit has gradients of all weights of its own. More than this many do not make a machine any busier.
 _MOST_UNITS = 64
+
+
+def _direct_cost(target: Sequence[int], channels: int) -> float:
+    """C for each tap, or what Winograd leaves of them, and the map's interpolation."""
+    dense = _WINOGRAD_COST if min(target[-2:]) > 1 and math.prod(target) >= _WINOGRAD_PIXELS else 1
+    return 3 ** len(target) * channels * dense + _STREAM_COST * 2 ** len(target)
+
+
+COSTS = plan.Costs(_STREAM_COST, _direct_cost)
 
 
 class _Axis(ctypes.Structure):
@@ -81,20 +90,6 @@ class Plan(NamedTuple):
     nbytes: int
 
 
-def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int) -> bool:
-    """The cost model: is a pooled level's term cheaper through the low resolution than by interpolating its map first?
-
-    In multiply-adds of a matrix product for an output element, for C channels and scales s of the axes. Directly: C for
-    each tap, or what Winograd leaves of them, and the map's interpolation. Through the low resolution: C / (s_x s_y)
-    for each tap, as the depth is interpolated before the product, and 6 + 18 / s_x for the taps' interpolation.
-    """
-    taps, scales = 3 ** len(target), [t / s for s, t in zip(source, target, strict=True)]
-    dense = _WINOGRAD_COST if min(target[-2:]) > 1 and math.prod(target) >= _WINOGRAD_PIXELS else 1
-    direct = taps * channels * dense + _STREAM_COST * 2 ** len(target)
-    by_taps = taps * channels / (scales[-1] * scales[-2]) + _STREAM_COST * (6 + 18 / scales[-1])
-    return math.prod(scales) > 1 and by_taps < direct
-
-
 @bounded(_TABLE_BYTES)
 def axis_table(source: int, target: int, dtype: torch.dtype) -> Table:
     matrix, axes, kept = bands.resize(source, target, dtype), [], []
@@ -133,27 +128,23 @@ def stage_plan(
         nbytes += sum(table.nbytes for table in tables)
         return [table.axis for table in tables], [table.back for table in tables]
 
-    pyramid = plan.Pyramid(sizes)
+    planned = plan.make(sizes, targets, in_channels, COSTS)
     described = []
-    for target in targets:
+    for target, planned_terms in zip(targets, planned.targets, strict=True):
         size, terms = sizes[target], []
-        for level in range(len(sizes)):
-            index = pyramid.pooled(level, plan.pooled_size(sizes[level], size))
-            by_taps = is_by_taps(pyramid.maps[index].size, size, in_channels)
+        for term in planned_terms:
             interpolation = [_Axis()] * 4
-            if by_taps:
-                source = pyramid.maps[index].size
-                forth, back = axes(source, size)
+            if term.by_taps:
+                forth, back = axes(planned.maps[term.map].size, size)
                 interpolation = [*forth, back[2]]
-            terms.append(_Term(index if by_taps else pyramid.interpolated(index, size), by_taps, *interpolation))
+            terms.append(_Term(term.map, term.by_taps, *interpolation))
         units = [_Unit(*unit) for unit in _units(batch, _3d(size), depth_taps)]
         pointers = array(_Term, terms), array(_Unit, units)
         described.append(_Target(*_3d(size), *pointers, len(units)))
     maps = []
-    for m in pyramid.maps:
-        source = m.size if m.source is None else pyramid.maps[m.source].size
-        tables = axes(source, m.size)
-        maps.append(_Map(-1 if m.source is None else m.source, *_3d(m.size), *tables[0], *tables[1]))
+    for size, source in planned.maps:
+        forth, back = axes(size if source is None else planned.maps[source].size, size)
+        maps.append(_Map(-1 if source is None else source, *_3d(size), *forth, *back))
     counts = len(sizes), len(maps), len(targets)
     pointers = array(_Map, maps), array(_Target, described)
     bound = reference.FUSIONS[fusion]

@@ -12,26 +12,16 @@ import pytest
 import torch
 
 from sdi_plugin import ops
-from sdi_plugin.ops import cpu, cpu_stage, reference
-from tests.ops.test_library import both, fused, single
-from tests.ops.test_reference import make_case, run
+from sdi_plugin.ops import cpu, plan, reference
+from sdi_plugin.ops.cpu import stage
+from tests.ops.cases import CASES, fused, make_case, run, single
+from tests.ops.contract import KernelContract
 
-pytestmark = pytest.mark.skipif(not cpu.available, reason=f"the CPU kernel is off: {cpu.reason}")
+pytestmark = pytest.mark.skipif(bool(cpu.reason()), reason=f"the CPU kernel is off: {cpu.reason()}")
 
 
-@pytest.mark.parametrize("arrange", ["contiguous", "channels-last", "strided", "expanded"])
-def test_any_memory_layout(arrange):
-    xs, weights, biases = single(make_case((9, 8), 3, channels=6))
-    expected = fused(xs, weights, biases, 0)
-    if arrange == "channels-last":
-        xs = [x.contiguous(memory_format=torch.channels_last) for x in xs]
-    elif arrange == "strided":
-        xs = [torch.stack([x, -x], dim=-1)[..., 0] for x in xs]
-        weights = [w.transpose(2, 3).contiguous().transpose(2, 3) for w in weights]
-    elif arrange == "expanded":
-        xs = [x[:1].expand_as(x) for x in xs]
-        expected = expected[:1].expand_as(expected)
-    assert torch.equal(fused(xs, weights, biases, 0), expected)
+class TestCpu(KernelContract):
+    shapes = CASES
 
 
 @pytest.mark.parametrize("size", [(50, 20), (19, 6, 5)], ids=["2d", "3d"])
@@ -41,7 +31,7 @@ def test_the_same_bits_on_every_run_and_for_any_number_of_threads(size):
     try:
         for count in (1, 2, 3, 3):
             torch.set_num_threads(count)
-            results.append(run(both, case, 0, torch.float32))
+            results.append(run(fused, case, 0, torch.float32))
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:
@@ -52,12 +42,13 @@ def test_the_same_bits_on_every_run_and_for_any_number_of_threads(size):
 def test_every_instruction_set_is_as_exact(isa):
     code = (
         "import sys, torch; sys.path.insert(0, sys.argv[2])\n"
-        "from tests.ops.test_library import *\n"
+        "from sdi_plugin.ops import cpu; from tests.ops.cases import CASES, fused\n"
+        "from tests.ops.contract import check_error\n"
         "if cpu.isa() != sys.argv[1]: raise SystemExit(3)\n"
         "for name in ('paper', 'odd', '3d', '3d-many-planes'):\n"  # enough elements for luck to even out
-        "    test_error_is_at_most_twice_that_of_eager_torch(*CASES[name], torch.float32)\n"
+        "    check_error(fused, CASES[name], torch.float32)\n"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, isa, str(Path(__file__).parents[2])]
+    command = [sys.executable, "-W", "ignore", "-c", code, isa, str(Path(__file__).parents[3])]
     status = subprocess.run(command, env={**os.environ, "SDI_PLUGIN_ISA": isa}).returncode
     if status == 3:
         pytest.skip(f"this processor has no {isa}")
@@ -82,13 +73,16 @@ def test_concurrent_calls_from_several_threads():
 
 
 def test_the_cost_model_goes_through_the_low_resolution_where_that_is_cheaper():
-    assert cpu_stage.is_by_taps((44, 44), (88, 88), channels=32)
-    assert cpu_stage.is_by_taps((16, 16, 16), (32, 32, 32), channels=32)
-    assert not cpu_stage.is_by_taps((88, 88), (88, 88), channels=32)
-    assert not cpu_stage.is_by_taps((87, 87), (88, 88), channels=32)
-    assert not cpu_stage.is_by_taps((60, 60), (88, 88), channels=32)  # where Winograd's convolution costs less
-    assert cpu_stage.is_by_taps((10, 10), (15, 15), channels=32)  # too small for Winograd
-    assert not cpu_stage.is_by_taps((44, 44), (88, 88), channels=1)
+    def is_by_taps(source, target, channels):
+        return plan.is_by_taps(source, target, channels, cpu.COSTS)
+
+    assert is_by_taps((44, 44), (88, 88), 32)
+    assert is_by_taps((16, 16, 16), (32, 32, 32), 32)
+    assert not is_by_taps((88, 88), (88, 88), 32)
+    assert not is_by_taps((87, 87), (88, 88), 32)
+    assert not is_by_taps((60, 60), (88, 88), 32)  # where Winograd's convolution costs less
+    assert is_by_taps((10, 10), (15, 15), 32)  # too small for Winograd
+    assert not is_by_taps((44, 44), (88, 88), 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -107,12 +101,12 @@ def test_a_forked_child_computes_the_same():
 
 def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
     alive: list = []
-    uncached = cpu_stage.stage_plan.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
+    uncached = stage.stage_plan.__wrapped__  # pyright: ignore[reportFunctionMemberAccess]
 
     class Table:
         pass
 
-    def plan(*args):
+    def stage_plan(*args):
         table = Table()
         made = uncached(*args)  # as if another thread's plans had pushed it out at once
         made.kept.append(table)
@@ -123,7 +117,7 @@ def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
         alive.append(alive.pop()() is not None)
         return 0
 
-    monkeypatch.setattr(cpu, "stage_plan", plan)
+    monkeypatch.setattr(cpu, "stage_plan", stage_plan)
     monkeypatch.setattr(cpu, "library", SimpleNamespace(sdi_run=run_kernel))
     xs, weights, biases = single(make_case((6, 5), 2))
     fused(xs, weights, biases, 0)
@@ -133,11 +127,12 @@ def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
 def test_threads_with_fresh_shapes_leave_the_plans_of_others_alone():
     """Of a cache of one plan, in a child of our own, for it to crash."""
     code = (
-        "import threading, torch; from sdi_plugin import ops; from sdi_plugin.ops import cpu, cpu_stage\n"
+        "import threading, torch; from sdi_plugin import ops\n"
+        "from sdi_plugin.ops import cpu; from sdi_plugin.ops.cpu import stage\n"
         "torch.set_num_threads(1)\n"
-        "one = cpu_stage.bounded(1)\n"
-        "cpu.stage_plan = one(cpu_stage.stage_plan.__wrapped__)\n"
-        "cpu_stage.axis_table = one(cpu_stage.axis_table.__wrapped__)\n"
+        "one = stage.bounded(1)\n"
+        "cpu.stage_plan = one(stage.stage_plan.__wrapped__)\n"
+        "stage.axis_table = one(stage.axis_table.__wrapped__)\n"
         "def case(h, w):\n"
         "    xs = [torch.randn(1, 8, h, w), torch.randn(1, 8, h // 2, w // 2)]\n"
         "    return xs, [torch.randn(8, 8, 3, 3)] * 2, [torch.randn(8)] * 2, 0\n"
@@ -167,5 +162,5 @@ def test_the_default_device_is_of_no_account(size):
 
 
 def test_the_plan_of_a_wide_map_is_small():
-    plan = cpu_stage.stage_plan(1, ((8, 10_000), (4, 5_000)), (0, 1), 8, 8, torch.float32, "product")
-    assert plan.nbytes < 3_000_000
+    made = stage.stage_plan(1, ((8, 10_000), (4, 5_000)), (0, 1), 8, 8, torch.float32, "product")
+    assert made.nbytes < 3_000_000

@@ -2,36 +2,24 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import gpu_tables, plan, triton_launch
-from sdi_plugin.ops.gpu_tables import Axis
-from sdi_plugin.ops.triton_launch import Slab, Taps
+from sdi_plugin.ops import plan
+from sdi_plugin.ops.gpu import launch, tables
+from sdi_plugin.ops.gpu.launch import Slab, Taps
+from sdi_plugin.ops.gpu.tables import Axis
+from sdi_plugin.ops.plan import Term
 
 # A multiply-add of float32 costs as much as about eight of a tensor core (A100: 19.5 of 156 TFLOP/s).
-_STREAM_COST = 8
+COSTS = plan.Costs(8.0, lambda target, channels: 3 ** len(target) * channels)
 _SMALLEST_SLAB = 1 << 24  # bytes: a slab's temporaries are no larger than a map of the target or this
 
 
-class Key(NamedTuple):
-    """A level's map, pooled."""
-
-    level: int
-    size: tuple[int, ...]
-
-
-class Term(NamedTuple):
-    entry: int  # in weights and biases
-    key: Key
-    by_taps: bool
-
-
 class Call:
-    """What forward and backward prepare alike. `terms`: of every target, one for each level. `biases`: of
-    every target (terms, C_out), the dense terms' first.
+    """What forward and backward prepare alike. `plan`: which maps there are, and the terms of every target. `biases`:
+    for every target (terms, C_out), the dense terms' first.
 
     Maps are (B, *S, C), contiguous, of `dtype`: the lowest precision of xs and weights, as under autocast. Sums are of
     `accumulator`: float32, or float64.
@@ -43,51 +31,32 @@ class Call:
         self.xs = xs
         self.dtype = _lowest([t.dtype for t in (*xs, *weights)])
         self.accumulator = torch.promote_types(self.dtype, torch.float32)
-        self.terms = []
-        for t, target in enumerate(targets):
-            size = tuple(xs[target].shape[2:])
-            keys = [Key(level, plan.pooled_size(x.shape[2:], size)) for level, x in enumerate(xs)]
-            by_taps = [is_by_taps(key.size, size, x.shape[1]) for key, x in zip(keys, xs, strict=True)]
-            self.terms.append([Term(t * len(xs) + j, keys[j], by_taps[j]) for j in range(len(xs))])
-        self._pool()
+        sizes = tuple(tuple(x.shape[2:]) for x in xs)
+        self.plan = plan.make(sizes, tuple(targets), xs[0].shape[1], COSTS)
+        self.maps = {level: channels_last(x, self.dtype) for level, x in enumerate(xs)}  # by their index in the plan
+        for pooled in self.plan.rounds:
+            made = [self.plan.maps[index] for index in pooled]
+            results = self._resample([(self.maps[source], size) for size, source in made if source is not None])
+            self.maps.update(zip(pooled, results, strict=True))
         self._pack(weights)
         self._stack_biases(biases)
-        self._grads: dict[Key, Tensor] = {}
+        self._grads: dict[int, Tensor] = {}  # likewise
 
-    def _pool(self) -> None:
-        """Every map of the terms, from the smallest pooled one whose windows, and their own, divide evenly."""
-        used = dict.fromkeys(term.key for terms in self.terms for term in terms)
-        full = [Key(level, tuple(x.shape[2:])) for level, x in enumerate(self.xs)]
-        self.maps = {key: channels_last(x, self.dtype) for key, x in zip(full, self.xs, strict=True)}
-        depth = dict.fromkeys(full, 0)
-        self._parents: dict[Key, Key] = {}
-        for key in sorted(used, key=lambda key: -math.prod(key.size)):
-            if key in self.maps or key in depth:
-                continue
-            parents = [k for k in depth if k.level == key.level and _nests(full[key.level].size, k.size, key.size)]
-            self._parents[key] = parents[-1] if parents else full[key.level]
-            depth[key] = depth[self._parents[key]] + 1
-        self._rounds = [
-            [key for key in self._parents if depth[key] == round_] for round_ in range(1, max(depth.values()) + 1)
-        ]
-        for keys in self._rounds:
-            self._resample([(self.maps[self._parents[key]], key.size) for key in keys], keys)
-
-    def _resample(self, sources: Sequence[tuple[Tensor, tuple[int, ...]]], keys: Sequence[Key]) -> None:
+    def _resample(self, sources: Sequence[tuple[Tensor, tuple[int, ...]]]) -> list[Tensor]:
+        """Each map at its new size."""
         jobs = []
-        for (x, size), key in zip(sources, keys, strict=True):
+        for x, size in sources:
             out = x.new_empty(x.shape[0], *size, x.shape[-1])
             axes = _axes(x.shape[1:-1], size)
-            jobs.append((x, out, gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device)))
-            self.maps[key] = out
-        if jobs:
-            triton_launch.resample(jobs, jobs[0][0].shape[-1])
+            jobs.append((x, out, tables.resampling(x.shape[0], axes, self.accumulator, x.device)))
+        launch.resample(jobs, self.xs[0].shape[1])
+        return [out for _, out, _ in jobs]
 
     def _pack(self, weights: Sequence[Tensor]) -> None:
         """All kernels of the convolutions, and all mixings of the taps, each in two launches."""
         self.kernels, self.mixings = {}, {}
         for by_taps in (False, True):
-            entries = [term.entry for terms in self.terms for term in terms if term.by_taps == by_taps]
+            entries = [term.entry for terms in self.plan.targets for term in terms if term.by_taps == by_taps]
             if not entries:
                 continue
             stacked = torch.stack([weights[entry] for entry in entries])  # (terms, C_out, C, *taps)
@@ -103,9 +72,9 @@ class Call:
                     self.kernels[entry] = weight.movedim(-1, 1)
 
     def _stack_biases(self, biases: Sequence[Tensor]) -> None:
-        ordered = [sorted(terms, key=lambda term: term.by_taps) for terms in self.terms]
+        ordered = [sorted(terms, key=lambda term: term.by_taps) for terms in self.plan.targets]
         stacked = torch.stack([biases[term.entry] for terms in ordered for term in terms]).to(self.accumulator)
-        self.biases = stacked.view(len(self.terms), -1, stacked.shape[-1]).unbind()
+        self.biases = stacked.view(len(ordered), -1, stacked.shape[-1]).unbind()
 
     def convolve(self, term: Term, size: tuple[int, ...]) -> Tensor:
         """A dense term without its bias, which the kernel adds."""
@@ -113,25 +82,18 @@ class Call:
         return channels_last((torch.conv2d if x.ndim == 4 else torch.conv3d)(x, self.kernels[term.entry], padding=1))
 
     def _dense_input(self, term: Term, size: tuple[int, ...]) -> Tensor:
-        key = Key(term.key.level, size)
-        if key.size == term.key.size:
-            return self.maps[key]
-        x = self.maps[term.key]
-        out = x.new_empty(x.shape[0], *size, x.shape[-1])
-        axes = _axes(term.key.size, size)
-        triton_launch.resample(
-            [(x, out, gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device))], x.shape[-1]
-        )
-        return out
+        x = self.maps[term.pooled]
+        return x if x.shape[1:-1] == size else self._resample([(x, size)])[0]
 
     def add_convolution_grad(self, term: Term, grad: Tensor, size: tuple[int, ...]) -> Tensor:
         """Adds to the map's gradient; returns the weight's."""
         x = self._dense_input(term, size)
         x_grad, weight_grad = _convolution_backward(grad, x, self.kernels[term.entry], padding=1)
-        if size == term.key.size:
-            self._add(term.key, x_grad)
+        source = self.plan.maps[term.pooled].size
+        if size == source:
+            self._add(term.pooled, x_grad)
         else:
-            self._add_adjoint([(x_grad, term.key, _axes(term.key.size, size, adjoint=True))])
+            self._add_adjoint([(x_grad, term.pooled, _axes(source, size, adjoint=True))])
         return weight_grad
 
     def slabs(self, terms: Sequence[Term], size: tuple[int, ...]) -> Iterator[Slab]:
@@ -139,12 +101,13 @@ class Call:
         if len(size) == 2:
             yield Slab(0, 1, 1)
             return
-        x, channels = self.maps[terms[0].key] if terms else None, 0
+        x, channels = self.maps[terms[0].pooled] if terms else None, 0
         planes = size[0]
         if x is not None:
             channels = self.mixings[terms[0].entry].shape[0] // 9
             item = x.shape[0] * x.element_size()
-            plane = item * sum(math.prod(term.key.size[1:]) * (9 * channels + 3 * x.shape[-1]) for term in terms)
+            pixels = sum(math.prod(self.plan.maps[term.pooled].size[1:]) for term in terms)
+            plane = item * pixels * (9 * channels + 3 * x.shape[-1])
             budget = max(_SMALLEST_SLAB, item * math.prod(size) * channels)
             planes = min(planes, max(1, budget // plane))
         count = -(-size[0] // planes)
@@ -156,14 +119,14 @@ class Call:
 
         The mixing is a 1x1 convolution and no matrix product: torch's settings for convolutions, TF32 say, hold for it.
         """
-        inputs = [self.maps[term.key] for term in terms]
+        inputs = [self.maps[term.pooled] for term in terms]
         if len(size) == 3:
             jobs = []
-            for term, x in zip(terms, inputs, strict=True):
-                axes = _depth_axes(term.key.size, size, slab)
+            for x in inputs:
+                axes = _depth_axes(x.shape[1:-1], size, slab)
                 out = x.new_empty(x.shape[0] * (slab.end - slab.begin), *x.shape[2:-1], 3 * x.shape[-1])
-                jobs.append((x, out, gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device)))
-            triton_launch.resample(jobs, self.xs[0].shape[1], taps=3)
+                jobs.append((x, out, tables.resampling(x.shape[0], axes, self.accumulator, x.device)))
+            launch.resample(jobs, self.xs[0].shape[1], taps=3)
             inputs = [out for _, out, _ in jobs]
         results = []
         for term, x in zip(terms, inputs, strict=True):
@@ -185,51 +148,47 @@ class Call:
             x_grad, mixing_grad = _convolution_backward(grad, x, self.mixings[term.entry], padding=0)
             mixing_grads.append(mixing_grad)
             if len(size) == 2:
-                self._add(term.key, x_grad)
+                self._add(term.pooled, x_grad)
             else:
-                jobs.append((x_grad, term.key, _depth_axes(term.key.size, size, slab, adjoint=True)))
+                source = self.plan.maps[term.pooled].size
+                jobs.append((x_grad, term.pooled, _depth_axes(source, size, slab, adjoint=True)))
         self._add_adjoint(jobs, taps=3)
         return mixing_grads
 
-    def _add(self, key: Key, grad: Tensor) -> None:
-        if key in self._grads:
-            self._grads[key] += grad
+    def _add(self, index: int, grad: Tensor) -> None:
+        if index in self._grads:
+            self._grads[index] += grad
         else:
-            self._grads[key] = grad.to(self.accumulator)
+            self._grads[index] = grad.to(self.accumulator)
 
-    def _add_adjoint(self, jobs: Sequence[tuple[Tensor, Key, tuple[Axis, Axis, Axis]]], taps: int = 1) -> None:
+    def _add_adjoint(self, jobs: Sequence[tuple[Tensor, int, tuple[Axis, Axis, Axis]]], taps: int = 1) -> None:
         """Add each gradient to its map's, through the adjoint of a resampling."""
         pending = list(jobs)
         while pending:
             # A map's gradients are added one after the other: the first of each, then the next.
-            batch = {key: i for i, (_, key, _) in reversed(list(enumerate(pending)))}
+            batch = {index: i for i, (_, index, _) in reversed(list(enumerate(pending)))}
             now = [pending[i] for i in batch.values()]
             pending = [job for i, job in enumerate(pending) if i not in batch.values()]
             launches = []
-            for grad, key, axes in now:
-                x = self.maps[key]
-                if key not in self._grads:
-                    self._grads[key] = torch.zeros_like(x, dtype=self.accumulator)
-                table = gpu_tables.resampling(x.shape[0], axes, self.accumulator, x.device)
-                launches.append((grad, self._grads[key], table))
-            triton_launch.resample(launches, self.xs[0].shape[1], taps=taps, sum_taps=True, accumulate=True)
+            for grad, index, axes in now:
+                x = self.maps[index]
+                if index not in self._grads:
+                    self._grads[index] = torch.zeros_like(x, dtype=self.accumulator)
+                table = tables.resampling(x.shape[0], axes, self.accumulator, x.device)
+                launches.append((grad, self._grads[index], table))
+            launch.resample(launches, self.xs[0].shape[1], taps=taps, sum_taps=True, accumulate=True)
 
     def x_grads(self) -> list[Tensor]:
         """Brings the pooled maps' gradients back. Channels last in memory, of the dtypes of xs."""
-        for keys in reversed(self._rounds):
+        for pooled in reversed(self.plan.rounds):
             jobs = []
-            for key in keys:
-                parent = self._parents[key]
-                jobs.append((self._grads[key], parent, _axes(parent.size, key.size, adjoint=True)))
+            for index in pooled:
+                size, source = self.plan.maps[index]
+                assert source is not None  # of a level alone
+                axes = _axes(self.plan.maps[source].size, size, adjoint=True)
+                jobs.append((self._grads[index], source, axes))
             self._add_adjoint(jobs)
-        grads = [self._grads[Key(level, tuple(x.shape[2:]))] for level, x in enumerate(self.xs)]
-        return [channels_first(grad.to(x.dtype)) for grad, x in zip(grads, self.xs, strict=True)]
-
-
-def is_by_taps(source: Sequence[int], target: Sequence[int], channels: int) -> bool:
-    """`plan.is_by_taps` for these kernels: in 3-D for a plane, as the depth axis is interpolated before."""
-    depth_taps = 3 if len(target) == 3 else 1
-    return plan.is_by_taps(source[-2:], target[-2:], channels * depth_taps, _STREAM_COST)
+        return [channels_first(self._grads[level].to(x.dtype)) for level, x in enumerate(self.xs)]
 
 
 def channels_last(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -271,11 +230,6 @@ def _lowest(dtypes: Sequence[torch.dtype]) -> torch.dtype:
     size = min(dtype.itemsize for dtype in dtypes)
     lowest = {dtype for dtype in dtypes if dtype.itemsize == size}
     return lowest.pop() if len(lowest) == 1 else torch.float32  # bfloat16 and float16 have no common one below
-
-
-def _nests(full: Sequence[int], between: Sequence[int], size: Sequence[int]) -> bool:
-    """Whether the means of means are the means: windows without remainder."""
-    return all(f % b == 0 and b % s == 0 for f, b, s in zip(full, between, size, strict=True))
 
 
 def _axes(source: Sequence[int], target: Sequence[int], adjoint: bool = False) -> tuple[Axis, Axis, Axis]:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops.cpu_stage import stage_plan
+from sdi_plugin.ops.cpu.stage import COSTS as COSTS
+from sdi_plugin.ops.cpu.stage import stage_plan
 
-_ABI = 4  # of the structures here and in cpu_stage.py; the same number stands in csrc/stage.h
+_ABI = 4  # of the structures here and in stage.py; the same number stands in csrc/stage.h
 
 
 def _load() -> tuple[Any, str]:
@@ -32,8 +33,7 @@ def _load() -> tuple[Any, str]:
     return library, ""
 
 
-library, reason = _load()
-available = library is not None
+library, _reason = _load()
 _threads = torch.get_num_threads
 
 
@@ -45,6 +45,16 @@ def _use_one_thread() -> None:
 # OpenMP's threads do not survive a fork; a child that asked for more than its own would wait for them for ever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_use_one_thread)
+
+
+def reason() -> str:
+    """Why the kernel does not serve, or an empty string."""
+    return _reason
+
+
+def serves(device: torch.device) -> bool:
+    """Whether the kernel takes tensors on this device."""
+    return device.type == "cpu" and library is not None
 
 
 def isa() -> str:
@@ -153,4 +163,4 @@ def _views(tensors: Sequence[Tensor]) -> Any:
     for t in tensors:
         b, c, *space = t.stride()
         numbers += (t.data_ptr(), b, c, *(0,) * (3 - len(space)), *space)
-    return (ctypes.c_int64 * len(numbers))(*numbers)  # _View: a pointer and five strides
+    return (ctypes.c_int64 * len(numbers))(*numbers)  # View of stage.h: a pointer and five strides

@@ -1,14 +1,15 @@
-"""Launches the kernels of `triton_kernels`: grids, tiles, tables. Maps are (images, *S, C), contiguous."""
+"""Launches the kernels of `multiply` and `resample`: grids, tiles, tables. Maps are (images, *S, C), contiguous."""
 
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import gpu_tables
+from sdi_plugin.ops.gpu import tables
 
 _THREADS = 128
 _ELEMENTS = 512  # of a tile's row: four for each thread, a load of 16 bytes of float32
@@ -38,10 +39,11 @@ def interpreted() -> bool:
 
 @lru_cache(maxsize=1)
 def kernels() -> Any:
-    """The kernels' module. Imported at the first call: importing triton takes longer than the whole package."""
-    from sdi_plugin.ops import triton_kernels
+    """The kernels by name. Imported at the first call: importing triton takes longer than the whole package."""
+    from sdi_plugin.ops.gpu.multiply import multiply, multiply_backward
+    from sdi_plugin.ops.gpu.resample import resample
 
-    return triton_kernels
+    return SimpleNamespace(multiply=multiply, multiply_backward=multiply_backward, resample=resample)
 
 
 def options(kernel: str, *, amd: bool = torch.version.hip is not None) -> dict[str, int]:
@@ -70,7 +72,7 @@ def pixels(block: int, device: torch.device) -> int:
 
 
 def resample(
-    jobs: Sequence[tuple[Tensor, Tensor, gpu_tables.Resampling]],
+    jobs: Sequence[tuple[Tensor, Tensor, tables.Resampling]],
     channels: int,
     *,
     taps: int = 1,
@@ -151,12 +153,12 @@ def taps_adjoint(term_grads: Sequence[Tensor], taps: Sequence[Taps], accumulator
         jobs = []
         for grad, t in zip(grads, taps, strict=True):
             images, h, w = t.products.shape[:3]
-            adjoint = gpu_tables.Axis((h, w)[axis], t.size[axis], taps=True, adjoint=True)
-            other = gpu_tables.Axis(height, height) if axis else gpu_tables.Axis(w, w)
-            axes = (gpu_tables.Axis(1, 1), other, adjoint) if axis else (gpu_tables.Axis(1, 1), adjoint, other)
+            adjoint = tables.Axis((h, w)[axis], t.size[axis], taps=True, adjoint=True)
+            other = tables.Axis(height, height) if axis else tables.Axis(w, w)
+            axes = (tables.Axis(1, 1), other, adjoint) if axis else (tables.Axis(1, 1), adjoint, other)
             dtype = accumulator if axis else t.products.dtype
             out = grad.new_empty(images, *axes[1].sizes()[1:], axes[2].sizes()[1], 3, channels * 3**step, dtype=dtype)
-            jobs.append((grad, out, gpu_tables.resampling(images, axes, accumulator, grad.device)))
+            jobs.append((grad, out, tables.resampling(images, axes, accumulator, grad.device)))
         resample(jobs, channels * 3**step, taps=3)
         grads = [out for _, out, _ in jobs]
     return [grad.flatten(3) for grad in grads]
@@ -173,7 +175,7 @@ def _launch(
         "C": channels,
         "DENSE": dense,
         "TAPS": taps,
-        "PADDING": gpu_tables.PADDING,
+        "PADDING": tables.PADDING,
         "BOUND": bound,
         "ACC": _accumulator(biases),
     }
@@ -183,11 +185,10 @@ def _launch(
 
 
 def _tables(taps: Sequence[Taps], biases: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    tables = [
-        gpu_tables.upsampling((t.products.shape[1], t.products.shape[2]), t.size, biases.dtype, biases.device)
-        for t in taps
+    found = [
+        tables.upsampling((t.products.shape[1], t.products.shape[2]), t.size, biases.dtype, biases.device) for t in taps
     ]
-    return tuple(t.lows for t in tables), tuple(t.weights for t in tables)
+    return tuple(t.lows for t in found), tuple(t.weights for t in found)
 
 
 def _accumulator(tensor: Tensor) -> Any:

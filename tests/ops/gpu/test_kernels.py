@@ -1,0 +1,147 @@
+"""The Triton kernels against the reference: on a GPU where there is one, else by Triton's interpreter.
+
+Without a GPU these run under TRITON_INTERPRET=1, which test_interpreter.py sets for them. Sizes are small, as
+the interpreter is slow; float16 and float32, as its bfloat16 is not right.
+"""
+
+import math
+from types import MappingProxyType
+
+import pytest
+import torch
+
+from sdi_plugin import ops
+from sdi_plugin.ops import bands, gpu, library, plan
+from sdi_plugin.ops.gpu import call, tables
+from tests.ops.cases import eager, fused, make_case, run, single, to
+from tests.ops.contract import KernelContract
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+pytestmark = pytest.mark.skipif(not gpu.serves(DEVICE), reason="no GPU, and TRITON_INTERPRET is not 1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exact_float32():
+    """The reference's float32, too, is IEEE's: TF32 would hide what the kernels add."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+ALWAYS_BY_TAPS = plan.Costs(stream=0.0, direct=lambda target, channels: math.inf)
+
+
+@pytest.fixture
+def by_taps(monkeypatch):
+    """The cost model sends maps of few channels, as small tests have, through no taps."""
+    monkeypatch.setattr(call, "COSTS", ALWAYS_BY_TAPS)
+
+
+@pytest.mark.usefixtures("by_taps")
+class TestGpu(KernelContract):
+    device = DEVICE
+    asinh_shapes = ("paper", "odd", "3d")
+    dtypes = (torch.float32, torch.float16)
+    asinh_dtypes = (torch.float32,)
+    asinh_slack = 2.0  # where eager torch happens to be exact
+    opcheck_sizes = ((4, 3), (2, 3, 2))
+    opcheck_utilities = ("test_schema", "test_autograd_registration", "test_faketensor")
+    infinite_shapes = MappingProxyType({"2d": ((7, 6), 2, 4)})
+
+
+def stage_case(size, levels, channels, batch=2, targets=1):
+    return to(make_case(size, levels, torch.float16, channels, batch, targets), DEVICE)
+
+
+def upstream(outputs):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(o.shape, generator=generator).to(o.device, o.dtype) for o in outputs]
+
+
+def ours(case, targets, dtype, fusion="product"):
+    """Lists of outputs and of the gradients of xs, weights and biases."""
+    xs, weights, biases = [[t.to(dtype) for t in group] for group in case]
+    outputs = gpu.forward(xs, weights, biases, targets, dtype, fusion)
+    return [outputs, *gpu.backward(upstream(outputs), xs, weights, biases, targets, fusion)]
+
+
+def test_float64_is_exact_by_the_cost_model():
+    case = to(make_case((7, 6), 2, channels=4), DEVICE)
+    for level in range(2):
+        for a, b in zip(run(fused, case, level, torch.float64), run(eager, case, level, torch.float64), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(9, 6), (4, 5, 3)], ids=["2d", "3d"])
+def test_same_bits_on_every_run(size, by_taps, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    case = stage_case(size, 2, 20, batch=1, targets=2)
+    first, second = (ours(case, range(2), torch.float32) for _ in range(2))
+    assert all(torch.equal(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_results_lie_channels_last():
+    xs, weights, biases = single(stage_case((9, 8), 2, 6))
+    (output,) = gpu.forward(xs, weights, biases, [0], torch.float32)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_several_slabs_are_one(by_taps, monkeypatch):
+    case = stage_case((4, 4, 3), 2, 4)
+    whole = ours(case, [0], torch.float64)
+    monkeypatch.setattr(call, "_SMALLEST_SLAB", 1)
+    xs, weights, biases = case
+    made = call.Call(xs, weights, biases, [0])
+    assert len(list(made.slabs([t for t in made.plan.targets[0] if t.by_taps], (4, 4, 3)))) > 1
+    for a, b in zip(ours(case, [0], torch.float64), whole, strict=True):
+        torch.testing.assert_close(list(a), list(b), rtol=1e-12, atol=1e-12)
+
+
+def test_half_precision_maps_with_float32_weights_are_as_under_autocast(by_taps):
+    xs, weights, biases = stage_case((8, 8), 2, 16)
+    halves, weights, biases = [x.half() for x in xs], [w.float() for w in weights], [b.float() for b in biases]
+    (output,) = gpu.forward(halves, weights, biases, [0], torch.float32)
+    assert output.dtype == torch.float32
+    grads = gpu.backward([torch.ones_like(output)], halves, weights, biases, [0])
+    for gradients, inputs in zip(grads, (halves, weights, biases), strict=True):
+        assert [g.dtype for g in gradients] == [t.dtype for t in inputs]
+    # The weights are numbers of float16, so nothing but the last rounding differs.
+    half_weights, half_biases = [w.half() for w in weights], [b.half() for b in biases]
+    (half,) = gpu.forward(halves, half_weights, half_biases, [0], torch.float16)
+    assert torch.equal(output.half(), half)
+
+
+def test_the_cost_model_goes_through_the_low_resolution_where_that_is_cheaper():
+    def is_by_taps(source, target, channels):
+        return plan.is_by_taps(source, target, channels, gpu.COSTS)
+
+    assert is_by_taps((44, 44), (88, 88), 32)
+    assert is_by_taps((16, 16, 16), (32, 32, 32), 32)
+    assert not is_by_taps((88, 88), (88, 88), 32)
+    assert not is_by_taps((32, 64, 64), (64, 64, 64), 32)
+    assert not is_by_taps((44, 44), (88, 88), 1)
+
+
+def test_tables_are_the_matrices_of_the_axes():
+    for source, target in ((3, 7), (7, 3), (1, 4), (4, 1)):
+        matrix = bands.resize(source, target, torch.float64).dense()
+        for adjoint, expected in ((False, matrix), (True, matrix.T)):
+            axis = tables.Axis(source, target, adjoint=adjoint)
+            starts, weights = axis.bands(1, torch.float64)
+            dense = torch.zeros(expected.shape[0], expected.shape[1] + weights.shape[-1], dtype=torch.float64)
+            dense.scatter_(1, starts[0].unsqueeze(1) + torch.arange(weights.shape[-1]), weights[0])
+            assert torch.equal(dense[:, : expected.shape[1]], expected)
+
+
+def test_the_functional_api_and_the_op_call_these_kernels():
+    case = stage_case((6, 5), 2, 4)
+    xs, weights, biases = [[t.float().requires_grad_() for t in group] for group in case]
+    leaves = [*xs, *weights, *biases]
+    (expected,) = gpu.forward(xs, weights, biases, [0], torch.float32)
+    gradients = [t for group in gpu.backward(upstream([expected]), xs, weights, biases, [0]) for t in group]
+    by_api = ops.resize_smooth_multiply_stage(xs, weights, biases, [0])
+    for (output,) in (by_api, library.fused(xs, weights, biases, [0], torch.float32)):
+        assert torch.equal(output, expected)
+        found = torch.autograd.grad(output, leaves, upstream([output]))
+        assert all(torch.equal(a, b) for a, b in zip(found, gradients, strict=True))
