@@ -4,7 +4,8 @@
 
 // The gradient of a term is the result's times the product of the others: those before it times those after it.
 template <typename T>
-void split_gradient(T *gradients, int64_t pitch, const T *const *values, int64_t levels, const T *result, int64_t size) {
+void split_gradient(T *gradients, int64_t pitch, const T *const *values, int64_t levels, const T *result,
+                    int64_t size) {
   for (int64_t i = 0; i < size; i += Lanes<T>::count) {
     auto before = load(result + i);
     for (int64_t l = 0; l < levels; l++) {
@@ -81,8 +82,8 @@ void backward_unit(const Prepared<T> &prepared, UnitSums<T> &sums, const Grids<T
         if (terms.by_taps(l))
           terms.window(l).scatter(y, gradient);
         else
-          keep_dense_row(kept[t * levels + l], terms.grid(l), gradient,
-                         sums.weights.data[unit_index * levels + l], shape.depth_taps, RowIndex(unit.image, z, y));
+          keep_dense_row(kept[t * levels + l], terms.grid(l), gradient, sums.weights.data[unit_index * levels + l],
+                         shape.depth_taps, RowIndex(unit.image, z, y));
       }
     }
   }
@@ -199,13 +200,13 @@ template <typename T> void backward(const Stage &stage, const Tensors &tensors, 
     const Grid<T> &from = grids[m];
     if (map.source >= 0) {
       const Grid<T> &to = grids[map.source];
-      parallel(stage.batch * to.d * to.h, threads, [&](int64_t i) {
-        resample_row<true>(to, from, map.z_back, map.y_back, map.x_back, RowIndex(to, i));
-      });
+      parallel(stage.batch * to.d * to.h, threads,
+               [&](int64_t i) { resample_row<true>(to, from, map.z_back, map.y_back, map.x_back, RowIndex(to, i)); });
     } else {
       parallel(stage.batch * from.d * from.h, threads, [&](int64_t i) {
         const RowIndex at(from, i);
-        write_row(from.row(at.b, at.z, at.y), tensors.x_grads[m], at.b, at.z, at.y, from.w, prepared.shape.in, from.channels);
+        write_row(from.row(at.b, at.z, at.y), tensors.x_grads[m], at.b, at.z, at.y, from.w, prepared.shape.in,
+                  from.channels);
       });
     }
   }

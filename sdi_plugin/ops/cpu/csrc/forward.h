@@ -15,7 +15,8 @@ template <typename T> void forward_unit(const Prepared<T> &prepared, int64_t tar
       multiply_rows(product.data, factors.data, levels, size);
       if (prepared.stage.bound)
         bound_row(product.data, size, T(prepared.stage.bound));
-      write_row(product.data, prepared.tensors.outs[target_index], unit.image, z, y, target.w, prepared.shape.out, channels);
+      write_row(product.data, prepared.tensors.outs[target_index], unit.image, z, y, target.w, prepared.shape.out,
+                channels);
     }
   }
 }

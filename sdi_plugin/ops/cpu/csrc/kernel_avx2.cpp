@@ -4,7 +4,7 @@
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
-#pragma GCC target("avx2","fma")
+#pragma GCC target("avx2", "fma")
 #endif
 #define SDI_ISA avx2
 #define SDI_VECTOR_BYTES 32

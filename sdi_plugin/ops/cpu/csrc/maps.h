@@ -98,7 +98,8 @@ void read_row(T *row, const View &v, int64_t b, int64_t z, int64_t y, int64_t w,
 }
 
 template <typename T>
-void write_row(const T *row, const View &v, int64_t b, int64_t z, int64_t y, int64_t w, int64_t channels, int64_t pitch) {
+void write_row(const T *row, const View &v, int64_t b, int64_t z, int64_t y, int64_t w, int64_t channels,
+               int64_t pitch) {
   T *to = address<T>(v, b, z, y);
   if (v.stride[4] == 1) {
     transpose(to, v.stride[1], row, pitch, w, channels);
@@ -114,8 +115,11 @@ void write_row(const T *row, const View &v, int64_t b, int64_t z, int64_t y, int
 
 // One row of `to` = or += the axes' matrices applied to `from`, each axis on its own.
 template <bool Add, typename T>
-void resample_row(const Grid<T> &to, const Grid<T> &from, const Axis &az, const Axis &ay, const Axis &ax, const RowIndex &at) {
-  const auto weights = [](const Axis &axis, int64_t i) { return static_cast<const T *>(axis.weights) + i * axis.width; };
+void resample_row(const Grid<T> &to, const Grid<T> &from, const Axis &az, const Axis &ay, const Axis &ax,
+                  const RowIndex &at) {
+  const auto weights = [](const Axis &axis, int64_t i) {
+    return static_cast<const T *>(axis.weights) + i * axis.width;
+  };
   const T *wz = weights(az, at.z), *wy = weights(ay, at.y);
   T *out = to.row(at.b, at.z, at.y);
   for (int64_t x = 0; x < to.w; x++) {

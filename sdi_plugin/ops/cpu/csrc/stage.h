@@ -27,8 +27,8 @@ struct Axis {
 struct Map {
   int64_t source; // index of the map that it is made from; -1 for an input
   int64_t d, h, w;
-  Axis z, y, x;                   // from the source to this map
-  Axis z_back, y_back, x_back;    // their transposes
+  Axis z, y, x; // from the source to this map
+  Axis z_back, y_back, x_back; // their transposes
 };
 
 // One factor of a target: of a map of the target's size directly, or of a coarser map through the low resolution.
@@ -36,7 +36,7 @@ struct Term {
   int64_t map;
   int64_t by_taps;
   Axis z, y, x; // by taps: linear interpolation to the target's size, one or two weights a row
-  Axis x_back;  // the transpose of x
+  Axis x_back; // the transpose of x
 };
 
 // What one thread does at a time; the split is by shape alone, so that sums have one order for any number of threads.
@@ -69,8 +69,8 @@ struct View {
 struct Tensors {
   const View *xs;
   const void *const *weights, *const *biases;
-  const View *outs;      // forward: written; backward: their gradients, read
-  const View *x_grads;   // the rest: backward, written
+  const View *outs; // forward: written; backward: their gradients, read
+  const View *x_grads; // the rest: backward, written
   void *const *weight_grads, *const *bias_grads;
 };
 

@@ -43,8 +43,8 @@ private:
         const Reach<T> planes(term.term->z, unit.z_begin, unit.z_end, target.d);
         const Reach<T> rows(term.term->y, unit.y_begin, unit.y_end, target.h);
         const int64_t size = (planes.end - planes.begin) * (rows.end - rows.begin) * term.grid.w * term.grid.channels;
-        taps.data[i * stage.levels + l] = {
-            take(size), planes.begin, planes.end - planes.begin, rows.begin, rows.end - rows.begin, weight};
+        taps.data[i * stage.levels + l] = {take(size), planes.begin,          planes.end - planes.begin,
+                                           rows.begin, rows.end - rows.begin, weight};
       }
     }
     begin.data[units.count] = next;

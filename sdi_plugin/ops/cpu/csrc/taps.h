@@ -46,7 +46,8 @@ template <typename T> struct TapGradients {
 // The rows of G that a target row needs: a ring of groups of whole rows, so that a product has enough rows to be fast.
 template <typename T> class Window {
 public:
-  Window(const PackedTerm<T> &tap, const Stage &stage, const Target &target, const Unit &unit, TapGradients<T> *gradients)
+  Window(const PackedTerm<T> &tap, const Stage &stage, const Target &target, const Unit &unit,
+         TapGradients<T> *gradients)
       : tap(tap), stage(stage), target(target), unit(unit), gradients(gradients), w(tap.grid.w),
         in(stage.depth_taps * tap.grid.channels), out(tap.mixing[0].columns) {
     group_rows = std::min(tap.grid.h, std::max<int64_t>(1, 24 / w));
@@ -196,8 +197,8 @@ private:
           }
       }
     for (int64_t tap_row = 0; tap_row < 3; tap_row++)
-      product<T>(products.data + offset(group * group_rows, tap_row), out, false, nullptr, {1, in, {input(slot)}, {0}}, in,
-                 rows * w, tap.mixing[tap_row]);
+      product<T>(products.data + offset(group * group_rows, tap_row), out, false, nullptr, {1, in, {input(slot)}, {0}},
+                 in, rows * w, tap.mixing[tap_row]);
     if (gradients) {
       T *zero = product_gradients.data + offset(group * group_rows, 0);
       std::fill(zero, zero + 3 * group_rows * w * out, T(0));

@@ -77,7 +77,7 @@ SDI_NOINLINE void product_tile(T *out, int64_t out_pitch, bool add, const T *sta
   int64_t first_pitch = add ? out_pitch : 0;
   for (int64_t i = 0; i < stretches.count || i == 0; i++) {
     Vector sum[parts][M][N];
-    SDI_UNROLL for (int p = 0; p < parts; p++)
+  SDI_UNROLL for (int p = 0; p < parts; p++)
       SDI_UNROLL for (int m = 0; m < M; m++)
         SDI_UNROLL for (int n = 0; n < N; n++)
           sum[p][m][n] = Vector{};

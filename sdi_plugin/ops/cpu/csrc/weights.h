@@ -1,7 +1,7 @@
 // Weights (C_out, C_in, taps...) of the caller, laid out for the products; and their gradients, laid out for the caller.
 
 template <typename T> struct Shape {
-  int64_t in, out;               // channels
+  int64_t in, out; // channels
   int64_t in_padded, out_padded; // in whole vectors
   int64_t depth_taps;
 
@@ -65,7 +65,8 @@ template <typename T> void pack_mixing(Panels<T> *mixing, T *to, const T *weight
   const int64_t inner = s.depth_taps * s.in_padded, columns = 3 * s.out_padded;
   std::fill(to, to + s.weight_size(), T(0));
   s.each_weight([&](int64_t o, int64_t i, int64_t z, int64_t y, int64_t x, int64_t from) SDI_INLINE_LAMBDA {
-    to[y * inner * columns + Panels<T>::index(inner, columns, z * s.in_padded + i, x * s.out_padded + o)] = weight[from];
+    to[y * inner * columns + Panels<T>::index(inner, columns, z * s.in_padded + i, x * s.out_padded + o)] =
+        weight[from];
   });
   for (int64_t y = 0; y < 3; y++)
     mixing[y] = {to + y * inner * columns, inner, columns};
@@ -75,7 +76,8 @@ template <typename T> void pack_mixing_back(Panels<T> *mixing, T *to, const T *w
   const int64_t inner = 3 * s.out_padded, columns = s.depth_taps * s.in_padded;
   std::fill(to, to + s.weight_size(), T(0));
   s.each_weight([&](int64_t o, int64_t i, int64_t z, int64_t y, int64_t x, int64_t from) SDI_INLINE_LAMBDA {
-    to[y * inner * columns + Panels<T>::index(inner, columns, x * s.out_padded + o, z * s.in_padded + i)] = weight[from];
+    to[y * inner * columns + Panels<T>::index(inner, columns, x * s.out_padded + o, z * s.in_padded + i)] =
+        weight[from];
   });
   for (int64_t y = 0; y < 3; y++)
     mixing[y] = {to + y * inner * columns, inner, columns};

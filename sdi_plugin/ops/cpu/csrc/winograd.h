@@ -80,7 +80,8 @@ public:
 
 private:
   // B^T d B of each tile, for each channel: a tile shares two columns of pixels with the one before it.
-  SDI_NOINLINE static void transform_inputs(T *to, const T *const row[4], int64_t count, int64_t channels, int64_t inner) {
+  SDI_NOINLINE static void transform_inputs(T *to, const T *const row[4], int64_t count, int64_t channels,
+                                            int64_t inner) {
     const T *a = row[0], *b = row[1], *c = row[2], *d = row[3];
     for (int64_t channel = 0; channel < channels; channel += Lanes<T>::count) {
       typename Lanes<T>::Vector column[4][4]; // [x][y]
