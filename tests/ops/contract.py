@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from sdi_plugin.ops import gpu, library, reference
 from tests.ops.cases import (
-    CASES,
     SMALL_CASES,
     distance,
     eager,
@@ -220,6 +219,3 @@ class KernelContract(Contract):
         # Its own derivative is the reference's, whose pooling torch cannot trace for unknown sizes.
         utilities = [name for name in self.opcheck_utilities if name != "test_aot_dispatch_dynamic"]
         torch.library.opcheck(library.fused_backward, (grads, *arguments, fusion), test_utils=utilities)
-
-
-__all__ = ["CASES", "Contract", "KernelContract", "check_error"]
