@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdi_plugin import atomic
+from sdi_plugin import files
 from sdi_plugin.checkpoint.reading import import_safetensors
 
 
@@ -28,7 +28,7 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     # safetensors refuses shared memory, so each tensor gets its own.
     own = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
-    atomic.write(path, _in_order(import_safetensors().save(own, dict(metadata or {}))))
+    files.write(path, _in_order(import_safetensors().save(own, dict(metadata or {}))))
 
 
 def _in_order(data: bytes) -> bytes:

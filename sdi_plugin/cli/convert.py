@@ -3,13 +3,11 @@
 import argparse
 import io
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sdi_plugin import atomic
+from sdi_plugin import files
 from sdi_plugin.cli.errors import CommandError
 from sdi_plugin.cli.output import report
 from sdi_plugin.version import __version__
@@ -161,18 +159,9 @@ def _save_folder(target: Path, state: Mapping[str, Any], metadata: Mapping[str, 
     from sdi_plugin import checkpoint
 
     config = json.dumps(network.config | {"_model_class": "UNetV2"}, indent=2, sort_keys=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.mkdir()  # a new one: never what lies there, which the last line would remove
-    try:
-        checkpoint.save(temporary / _WEIGHTS, state, metadata)
-        (temporary / "config.json").write_text(config, encoding="utf-8")
-        if target.is_dir():
-            for file in temporary.iterdir():
-                os.replace(file, target / file.name)
-        else:
-            os.rename(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with files.folder(target, into=True) as partial:
+        checkpoint.save(partial / _WEIGHTS, state, metadata)
+        (partial / "config.json").write_text(config, encoding="utf-8")
 
 
 def _save_mmseg(
@@ -181,15 +170,13 @@ def _save_mmseg(
     """What mmengine's runner and mmseg's init_model read: a file of torch.save with the names of the classes."""
     import torch
 
-    from sdi_plugin import atomic
-
     count = max(2, description["classes"])  # one channel: background and foreground
     classes = ["background", "foreground"] if count == 2 else [str(index) for index in range(count)]
     palette = [[0, 0, 0], *([37 * i % 256, 192 * i % 256, 64 * i % 256] for i in range(1, count))]
     meta = {**metadata, "dataset_meta": {"classes": classes, "palette": palette}}
     buffer = io.BytesIO()
     torch.save({"meta": meta, "state_dict": dict(state)}, buffer)
-    atomic.write(target, buffer.getvalue())
+    files.write(target, buffer.getvalue())
 
 
 def _mmseg_options(description: Mapping[str, Any]) -> str:
@@ -211,7 +198,7 @@ def _save_nnunet(target: Path, state: Mapping[str, Any]) -> None:
 
     buffer = io.BytesIO()
     torch.save({"network_weights": dict(state), "trainer_name": "nnUNetTrainerUNetV2PVT"}, buffer)
-    atomic.write(target, buffer.getvalue())
+    files.write(target, buffer.getvalue())
 
 
 def _summary(

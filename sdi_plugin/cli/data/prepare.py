@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from sdi_plugin import files
 from sdi_plugin.cli import memory
 from sdi_plugin.cli.data import layouts, splits
 from sdi_plugin.cli.data.catalogue import DATASETS, Dataset
@@ -91,7 +91,7 @@ def prepare(
             "splits": counts,
             "sdi_plugin_version": __version__,
         }
-        with _all_or_nothing(out) as partial:
+        with _written(out), files.folder(out) as partial:
             for folder in {Path(path).parent for item in items for path in (item.image, item.mask)}:
                 (partial / folder).mkdir(exist_ok=True)
 
@@ -196,22 +196,9 @@ def _in_threads(function: Callable[[T], R], items: Iterable[T], label: str) -> l
 
 
 @contextmanager
-def _all_or_nothing(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` that becomes `out` at the end, and is removed on any error or Ctrl-C.
-
-    Its name is fixed, so that the next run removes what a killed run has left.
-    """
-    partial = out.with_name(f".{out.name}.partial")
+def _written(out: Path) -> Iterator[None]:
     try:
-        if partial.exists():
-            shutil.rmtree(partial)
-        try:
-            partial.mkdir(parents=True)
-            yield partial
-            os.rename(partial, out)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        yield
     except OSError as error:
         raise CommandError(
             f"writing {out} failed: {error}. Nothing was left behind; free the place and try again."

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sdi_plugin import DeepSupervisionLoss, SegmentationMetrics, StructureLoss, atomic
+from sdi_plugin import DeepSupervisionLoss, SegmentationMetrics, StructureLoss, files
 from sdi_plugin.adapters.smp import UNetV2
 from sdi_plugin.cli.demo import checkpoint, network
 from sdi_plugin.cli.demo.dataset import Data, Split
@@ -78,7 +78,7 @@ def train(recipe: Recipe, data: Data, out: Path) -> Run:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        atomic.write(file, buffer.getvalue())
+        files.write(file, buffer.getvalue())
     return Run(recipe, model.eval(), history, pretrained, seconds)
 
 
