@@ -1,51 +1,12 @@
 """Feature pyramids from timm, PVTv2 above all, with weights that load entirely or not at all."""
 
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from sdi_plugin import checkpoint
-
-
-class HubError(RuntimeError):
-    """Weights could not be had from a hub.
-
-    Attributes:
-        failure: what could not be had, and why, for callers that have a cure of their own.
-    """
-
-    def __init__(self, failure: str, cure: str):
-        super().__init__(f"{failure}. {cure}")
-        self.failure = failure
-
-
-def check_reachable(url: str, what: str, cure: str, seconds: float = 5) -> None:
-    """Raise a HubError "{what}: ... {cure}" where the host of `url` does not answer.
-
-    The hubs' own clients try again and again for a minute. The time limit holds for the look-up of the name too, which
-    no timeout of Python's reaches.
-    """
-    failure: list[str] = [f"no answer within {seconds:g} s"]
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
-                failure.clear()
-        except urllib.error.HTTPError:  # an answer; what it means is for the client to tell
-            failure.clear()
-        except OSError as error:
-            failure[:] = [str(getattr(error, "reason", error))]
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failure:
-        raise HubError(f"{what} ({failure[0]})", cure)
+from sdi_plugin import checkpoint, hub
 
 
 def import_timm() -> Any:
@@ -69,7 +30,7 @@ class TimmEncoder(nn.Module):
         weights: None, True (timm's hub) or a file, see `UNetV2`.
         drop_path: stochastic depth rate.
         out_indices: the stages that are levels; all by default. Stages after the last of them are not built.
-        owner: the class that an error about the name begins with.
+        owner: the class that an error about the name or the hub begins with.
 
     Shape:
         x: (B, in_channels, H, W). Returns one map (B, out_channels[j], ceil(H / strides[j]), ...) per level.
@@ -98,7 +59,7 @@ class TimmEncoder(nn.Module):
                 f"UNetV2: expected encoder_weights None, True or a file, got no such file: {weights}."
             )
         self.name, self.in_channels = name, in_channels
-        self.model = self._create(timm, weights is True, drop_path, out_indices)
+        self.model = self._create(timm, weights is True, drop_path, out_indices, owner)
         self.out_channels: tuple[int, ...] = tuple(self.model.feature_info.channels())
         self.strides: tuple[int, ...] = tuple(self.model.feature_info.reduction())
         self.min_size = self.strides[-1]
@@ -111,32 +72,18 @@ class TimmEncoder(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.model.set_grad_checkpointing(enable)
 
-    def _create(self, timm: Any, pretrained: bool, drop_path: float, out_indices: Sequence[int] | None) -> Any:
+    def _create(
+        self, timm: Any, pretrained: bool, drop_path: float, out_indices: Sequence[int] | None, owner: str
+    ) -> Any:
         arguments: dict[str, Any] = {"in_chans": self.in_channels, "drop_path_rate": drop_path, "features_only": True}
         if out_indices is not None:
             arguments["out_indices"] = tuple(out_indices)
         if not pretrained:
             return timm.create_model(self.name, pretrained=False, **arguments)
-        what = f"UNetV2: could not get the ImageNet weights of {self.name} from timm's hub"
-        cure = "Download them elsewhere and pass the file (encoder_weights=FILE), or pass None for a random start."
-        if not _is_cached(timm, self.name):
-            check_reachable(_hub_url(), what, cure)
-        try:
-            return timm.create_model(self.name, pretrained=True, **arguments)
-        except Exception as error:  # the hub's client raises many kinds: offline, no such file, disk full
-            raise HubError(f"{what} ({error})", cure) from error
-
-
-def _hub_url() -> str:
-    from huggingface_hub import constants
-
-    return constants.ENDPOINT
-
-
-def _is_cached(timm: Any, name: str) -> bool:
-    """Whether timm's weights of that name lie in the hub's cache, where the hub need not be asked."""
-    from huggingface_hub import try_to_load_from_cache
-
-    repository = timm.get_pretrained_cfg(name).hf_hub_id
-    files = ("model.safetensors", "pytorch_model.bin")
-    return repository is not None and any(isinstance(try_to_load_from_cache(repository, f), str) for f in files)
+        return hub.get(
+            lambda: timm.create_model(self.name, pretrained=True, **arguments),
+            owner,
+            f"the ImageNet weights of {self.name} from timm's hub",
+            "Download them elsewhere and pass the file (encoder_weights=FILE), or pass None for a random start.",
+            repository=timm.get_pretrained_cfg(self.name).hf_hub_id,
+        )

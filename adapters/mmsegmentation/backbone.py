@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from sdi_plugin import checkpoint
 from sdi_plugin.adapters.mmsegmentation import downloads
 from sdi_plugin.encoder import TimmEncoder
+from sdi_plugin.hub import HubError
 
 from mmseg.registry import MODELS
 
 _STAGES = 4
+_CURE = "init_cfg=dict(type='Pretrained', checkpoint=FILE), or None for a random start."
 
 
 @MODELS.register_module()
@@ -91,7 +93,11 @@ class PVTv2(BaseModule):
     def init_weights(self) -> None:
         """Load the weights asked for; mmengine's own loader would take a file that does not fit in silence."""
         if self.from_hub:
-            self.model.load_state_dict(self._encoder(weights=True).model.state_dict())
+            try:
+                hub = self._encoder(weights=True)
+            except HubError as error:
+                raise error.with_cure(f"Download them elsewhere, and pass {_CURE}") from error
+            self.model.load_state_dict(hub.model.state_dict())
         elif isinstance(self.init_cfg, Mapping) and self.init_cfg.get("type") == "Pretrained":
             checkpoint.load_encoder(self.model, _local_file(self.init_cfg["checkpoint"]), owner=self.name)
         else:
@@ -164,9 +170,7 @@ class PVTv2(BaseModule):
 def _local_file(path: str) -> Path:
     """The file itself, or a copy of a URL's in torch's cache; every process gets it, or the same error."""
     if path.startswith(downloads.SCHEMES):
-        elsewhere = f"Download {path.partition('#')[0]} elsewhere, and pass "
-        cure = f"{elsewhere}init_cfg=dict(type='Pretrained', checkpoint=FILE), or None for a random start."
-        return downloads.fetch(path, "PVTv2", cure)
+        return downloads.fetch(path, "PVTv2", f"Download it elsewhere, and pass {_CURE}")
     file = Path(path).expanduser()
     if not file.exists():
         raise FileNotFoundError(

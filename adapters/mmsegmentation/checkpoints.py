@@ -43,7 +43,7 @@ def load_from_http(filename: str, map_location: Any = None) -> Any:
     """mmengine's loader for URLs, with weights_only=True.
 
     Raises:
-        RuntimeError: see `downloads.fetch`.
+        sdi_plugin.hub.HubError: see `downloads.fetch`.
         sdi_plugin.checkpoint.CheckpointError: see `load_from_local`.
     """
     cure = "Download it elsewhere, and pass the file."

@@ -1,15 +1,15 @@
 """What mmseg needs before it can be imported: supported versions, and mmcv's compiled ops or a stand-in for them."""
 
 import importlib
-import re
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
-# mmsegmentation 1.2 with mmcv 2.1, or the maintained fork: onedl-mmsegmentation 1.3 and 1.4 with onedl-mmcv 2.3.
-_SUPPORTED = {"mmengine": ((0, 10), (0, 11)), "mmcv": ((2, 1), (2, 4)), "mmseg": ((1, 2), (1, 5))}
-_CURE = "Install the tested versions: pip install 'sdi-plugin[mmseg]'"
+from sdi_plugin import frameworks
+
+_CURE = frameworks.cure("mmseg")
+_UPSTREAM = next(package for package in frameworks.LIBRARIES if package.distribution == "mmcv-lite")
 
 
 def prepare() -> None:
@@ -18,10 +18,11 @@ def prepare() -> None:
     Raises:
         ImportError: mmengine, mmcv, mmseg or what these import is missing, or of an unsupported version.
     """
-    _check_version("mmengine", _import("mmengine"))
-    if _check_version("mmcv", _import("mmcv")) < (2, 2):  # the fork's mmseg does without compiled ops
-        _provide_ops()
-    _check_version("mmseg", _import("mmseg"))
+    for name in ("mmengine", "mmcv", "mmseg"):
+        module: Any = _import(name)
+        frameworks.check(name, module.__version__)
+        if name == "mmcv" and _UPSTREAM.supports(module.__version__):  # the fork's mmseg does without compiled ops
+            _provide_ops()
     _import("mmseg.models")
 
 
@@ -33,18 +34,6 @@ def _import(name: str) -> ModuleType:
         raise ImportError(f"sdi_plugin.adapters.mmsegmentation needs {error.name} to import {name}. {_CURE}") from error
     except AssertionError as error:  # how mmseg tells that it does not fit the mmcv or mmengine at hand
         raise ImportError(f"sdi_plugin.adapters.mmsegmentation: {error} {_CURE}") from error
-
-
-def _check_version(name: str, module: Any) -> tuple[int, ...]:
-    low, high = _SUPPORTED[name]
-    found = re.match(r"(\d+)\.(\d+)", module.__version__)
-    version = tuple(map(int, found.groups())) if found else ()
-    if not low <= version < high:
-        expected = f">={'.'.join(map(str, low))},<{'.'.join(map(str, high))}"
-        raise ImportError(
-            f"sdi_plugin.adapters.mmsegmentation: expected {name} {expected}, got {module.__version__}. {_CURE}"
-        )
-    return version
 
 
 def _provide_ops() -> None:

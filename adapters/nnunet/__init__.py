@@ -2,23 +2,16 @@
 
 from importlib import metadata
 
-SUPPORTED = ">=2.6,<2.9"
+from sdi_plugin import frameworks
 
 try:
     import nnunetv2  # noqa: F401
 except ModuleNotFoundError as error:
     if error.name != "nnunetv2":
         raise  # nnU-Net is there, and something that it needs is not: its own error says what
-    raise ImportError(
-        "sdi_plugin.adapters.nnunet needs nnU-Net v2. Install it: pip install 'sdi-plugin[nnunet]'"
-    ) from error
+    raise ImportError(f"sdi_plugin.adapters.nnunet needs nnU-Net v2. {frameworks.cure('nnunet')}") from error
 
-_version = metadata.version("nnunetv2")
-if not _version.startswith(("2.6", "2.7", "2.8")):
-    raise ImportError(
-        f"sdi_plugin.adapters.nnunet: expected nnunetv2 {SUPPORTED}, got {_version}. "
-        "Install one of these: pip install 'sdi-plugin[nnunet]'"
-    )
+frameworks.check("nnunetv2", metadata.version("nnunetv2"))
 
 from sdi_plugin.adapters.nnunet.network import PlainConvUNetV2, ResidualEncoderUNetV2  # noqa: E402
 from sdi_plugin.adapters.nnunet.planner import (  # noqa: E402

@@ -14,7 +14,8 @@ from sdi_plugin.adapters.nnunet.plans import with_pvt
 from sdi_plugin.adapters.nnunet.pvt import SCALES, PVTUNetV2
 from sdi_plugin.adapters.nnunet.signature import network_builder
 from sdi_plugin.adapters.nnunet.trainer import nnUNetTrainerUNetV2
-from sdi_plugin.encoder import HubError, TimmEncoder
+from sdi_plugin.encoder import TimmEncoder
+from sdi_plugin.hub import HubError
 
 WEIGHTS_VARIABLE = "SDI_PLUGIN_PVT_WEIGHTS"
 _CURE = (
@@ -94,7 +95,7 @@ class nnUNetTrainerUNetV2PVT(nnUNetTrainerUNetV2):  # noqa: N801
                 hub = TimmEncoder(encoder.name, encoder.in_channels, weights=True)
                 encoder.load_state_dict(hub.state_dict())
         except HubError as error:
-            raise RuntimeError(f"{error.failure}. {_CURE}") from error
+            raise error.with_cure(_CURE) from error
         except (FileNotFoundError, checkpoint.CheckpointError) as error:
             raise type(error)(f"{error} {_CURE}") from error
         self.print_to_log_file(

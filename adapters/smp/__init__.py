@@ -1,24 +1,15 @@
 """U-Net v2 for segmentation_models_pytorch: import this module, then call `smp.create_model("unetv2", ...)`."""
 
-import re
-
-SUPPORTED = ">=0.5,<0.7"
+from sdi_plugin import frameworks
 
 try:
     import segmentation_models_pytorch as smp
 except ModuleNotFoundError as error:
     if error.name != "segmentation_models_pytorch":
         raise  # smp is there, and something that it needs is not: its own error says what
-    raise ImportError(
-        "sdi_plugin.adapters.smp needs segmentation_models_pytorch. Install it: pip install 'sdi-plugin[smp]'"
-    ) from error
+    raise ImportError(f"sdi_plugin.adapters.smp needs segmentation_models_pytorch. {frameworks.cure('smp')}") from error
 
-_version = re.match(r"(\d+)\.(\d+)", smp.__version__)
-if _version is None or not (0, 5) <= tuple(map(int, _version.groups())) < (0, 7):
-    raise ImportError(
-        f"sdi_plugin.adapters.smp: expected segmentation_models_pytorch {SUPPORTED}, got {smp.__version__}. "
-        "Install one of these: pip install 'sdi-plugin[smp]'"
-    )
+frameworks.check("segmentation_models_pytorch", smp.__version__)
 
 from sdi_plugin.adapters.smp.model import UNetV2  # noqa: E402
 from sdi_plugin.adapters.smp.with_sdi import with_sdi  # noqa: E402

@@ -1,13 +1,15 @@
 """smp's encoders: which features are levels, which weights to start from, which image sizes they take."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import timm
 from segmentation_models_pytorch.encoders import encoders, get_encoder
 from torch import nn
 
-from sdi_plugin import checkpoint
+from sdi_plugin import checkpoint, hub
 from sdi_plugin.adapters.smp.arguments import arguments_of_network
 
 
@@ -45,15 +47,14 @@ def build(name: str, in_channels: int, depth: int, weights: bool | str | Path | 
         )
     arguments_of_network(name, arguments)
     known, file = _resolve(name, weights)
-    try:
-        encoder = get_encoder(name, in_channels=in_channels, depth=depth, weights=known, **arguments)
-    except Exception as error:  # the hubs' clients raise many kinds: offline, no such file, disk full
-        if known is None:
-            raise
-        raise RuntimeError(
-            f"UNetV2: could not build {name!r} with encoder_weights={weights!r} ({type(error).__name__}: {error}). "
-            "Without a way to the hub, pass encoder_weights=FILE (tu- encoders), or None for a random start."
-        ) from error
+    make = functools.partial(get_encoder, name, in_channels=in_channels, depth=depth, weights=known, **arguments)
+    if known is None:
+        encoder = make()
+    else:
+        cure = "Pass encoder_weights=FILE (tu- encoders), or None for a random start."
+        encoder = hub.get(
+            make, "UNetV2", f"{name!r} with encoder_weights={weights!r}", cure, repository=_repository(name, known)
+        )
     if file is not None:
         checkpoint.load_encoder(encoder.model, file, owner=name)
     return encoder
@@ -72,6 +73,14 @@ def build_for_size(
     return get_encoder(
         name, in_channels=in_channels, depth=depth, weights=None, **{**arguments, "img_size": image_size}
     )
+
+
+def _repository(name: str, weights: bool | str) -> str | None:
+    """Where the hub has these weights, as far as smp and timm say."""
+    if name.startswith("tu-"):
+        return getattr(timm.get_pretrained_cfg(name.removeprefix("tu-")), "hf_hub_id", None)
+    known = encoders.get(name, {}).get("pretrained_settings", {})
+    return known.get("imagenet" if weights is True else weights, {}).get("repo_id")
 
 
 def _resolve(name: str, weights: bool | str | Path | None) -> tuple[bool | str | None, Path | None]:

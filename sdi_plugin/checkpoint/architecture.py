@@ -37,6 +37,11 @@ def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
             the parameters that tell.
     """
     core, _ = convert(state)
+    return describe_core(core)
+
+
+def describe_core(core: Mapping[str, Tensor]) -> dict[str, Any]:
+    """`describe` for weights under the core's names."""
     stem = _shape(core, f"{ENCODER}patch_embed.proj.weight")
     classes, channels, *_ = _shape(core, "decoder.heads.0.weight")
     heads = sum(re.fullmatch(r"decoder\.heads\.\d+\.weight", key) is not None for key in core)

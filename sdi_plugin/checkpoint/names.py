@@ -53,14 +53,24 @@ def convert(state: Mapping[str, Tensor], to: str = "core") -> tuple[dict[str, Te
     """
     if to not in _FROM_CORE:
         raise ValueError(f"convert: expected to={', '.join(map(repr, _FROM_CORE))}, got {to!r}.")
+    _, core, dropped = to_core(state)
+    return from_core(core, to), dropped
+
+
+def to_core(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor], list[str]]:
+    """The naming of a whole network, its weights under the core's names, and the names that were dropped."""
     naming = identify(state)
     if naming in ("pvt_v2", "timm"):
         raise CheckpointError(
             "Expected the weights of a whole network, got those of an encoder alone. "
             "Load them with UNetV2(encoder_weights=FILE)."
         )
-    core, dropped = _TO_CORE[naming](state)
-    return rename(core, _FROM_CORE[to]), dropped
+    return naming, *_TO_CORE[naming](state)
+
+
+def from_core(core: Mapping[str, Tensor], to: str) -> dict[str, Tensor]:
+    """The core's weights under the names of `to`."""
+    return rename(core, _FROM_CORE[to])
 
 
 def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,15 +1,17 @@
-"""State dicts to safetensors files, entirely or not at all."""
+"""Weights to files of safetensors or torch.save, entirely or not at all."""
 
 import errno
+import io
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sdi_plugin import atomic
+from sdi_plugin import files
 from sdi_plugin.checkpoint.reading import import_safetensors
 
 
@@ -28,7 +30,14 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     # safetensors refuses shared memory, so each tensor gets its own.
     own = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
-    atomic.write(path, _in_order(import_safetensors().save(own, dict(metadata or {}))))
+    files.write(path, _in_order(import_safetensors().save(own, dict(metadata or {}))))
+
+
+def save_torch(path: Path, content: Any) -> None:
+    """torch.save to a file that appears complete or not at all, and replaces one that is there in one step."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    files.write(path, buffer.getvalue())
 
 
 def _in_order(data: bytes) -> bytes:

@@ -6,13 +6,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
-# Distribution -> first version supported, first version that is not, and the adapter, which is tested in between.
-_FRAMEWORKS = {
-    "segmentation-models-pytorch": ("0.5", "0.7", "sdi_plugin.adapters.smp"),
-    "mmsegmentation": ("1.2.2", "1.2.3", "sdi_plugin.adapters.mmsegmentation"),
-    "onedl-mmsegmentation": ("1.4", "1.5", "sdi_plugin.adapters.mmsegmentation"),
-    "nnunetv2": ("2.6", "2.9", "sdi_plugin.adapters.nnunet"),
-}
+from sdi_plugin.frameworks import FRAMEWORKS, Package
+
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "safetensors", "triton")
 
 
@@ -48,7 +43,7 @@ def collect() -> dict[str, Any]:
         "versions": versions(),
         "devices": devices,
         "backends": ops.backends(),
-        "frameworks": {name: _framework(name) for name in _FRAMEWORKS},
+        "frameworks": {package.distribution: _framework(package) for package in FRAMEWORKS},
     }
 
 
@@ -64,26 +59,16 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _framework(name: str) -> dict[str, Any]:
-    low, high, adapter = _FRAMEWORKS[name]
-    version = _version(name)
-    in_range = version is not None and _numbers(low) <= _numbers(version) < _numbers(high)
+def _framework(package: Package) -> dict[str, Any]:
+    version = _version(package.distribution)
+    supported = version is not None and package.supports(version)
+    expected = f"expected {package.distribution} {package.versions}"
     return {
         "version": version,
-        "supported": in_range,
-        "reason": "not installed" if version is None else "" if in_range else f"expected {name} >={low},<{high}",
-        "adapter": adapter,
+        "supported": supported,
+        "reason": "not installed" if version is None else "" if supported else expected,
+        "adapter": package.adapter,
     }
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: 2.8.1+cpu -> (2, 8, 1)."""
-    numbers = []
-    for part in version.split("+")[0].split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
 
 
 def _text(found: dict[str, Any]) -> str:

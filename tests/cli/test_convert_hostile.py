@@ -75,7 +75,7 @@ def test_a_planted_link_is_not_followed(tmp_path, weights, name, to):
 
 def test_a_planted_folder_is_left_as_it_is(tmp_path, weights, capsys):
     torch.save(weights, tmp_path / "in.pth")
-    planted = tmp_path / f".out.{os.getpid()}.tmp"
+    planted = tmp_path / ".out.partial"
     planted.mkdir()
     (planted / "file").write_text("theirs")
     assert _convert(tmp_path / "in.pth", tmp_path / "out", "smp") == 2

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sdi_plugin.cli import main, memory
+from sdi_plugin import memory
+from sdi_plugin.cli import main
 
 ENCODER = "tu-lcnet_035"
 

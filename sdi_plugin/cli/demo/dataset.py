@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from sdi_plugin.cli import memory
-from sdi_plugin.cli.data import masks, pairing, pixels, splits
-from sdi_plugin.cli.data.images import check_sizes
-from sdi_plugin.cli.data.pixels import PixelError
+from sdi_plugin import memory
 from sdi_plugin.cli.demo.images import lesion_image
 from sdi_plugin.cli.errors import CommandError
+from sdi_plugin.data import masks, pixels, recognise, splits
+from sdi_plugin.data.check import check_sizes
+from sdi_plugin.data.pixels import PixelError
 
 Item = TypeVar("Item")
 DRAWN_TRAIN, DRAWN_TEST = 256, 64
@@ -74,11 +74,12 @@ def load(folder: Path, size: int, family: str | None) -> Data:
     """Real images with their splits.
 
     Raises:
-        CommandError: no images, masks or splits there; an image without a mask; files that cannot be used.
+        CommandError: no folder, too few images, ids of the splits without a pair, or files that cannot be used.
+        sdi_plugin.data.DataError: no images or masks there, an image without a mask, splits that cannot be used.
     """
     if not folder.is_dir():
         raise CommandError(f"demo: expected a folder with images/, masks/ and splits/ for --data, got {folder}.")
-    pairs = pairing.plain_pairs(folder)
+    pairs = recognise.plain_pairs(folder)
     held_out = sorted(pairs)[::5]
     without_splits = (sorted(set(pairs) - set(held_out)), [], held_out)
     given = splits.read(folder)

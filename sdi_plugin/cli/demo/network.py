@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from sdi_plugin import memory
 from sdi_plugin.adapters.smp import UNetV2, probe
-from sdi_plugin.cli import memory
 from sdi_plugin.cli.demo.recipe import Recipe
 from sdi_plugin.cli.demo.weights import load_packaged_weights
 from sdi_plugin.cli.errors import CommandError
@@ -15,7 +15,8 @@ def build(recipe: Recipe) -> tuple[UNetV2, str]:
     """The network, and where its encoder starts from; encoders of one size are built for the recipe's.
 
     Raises:
-        CommandError: unknown, not a pyramid of features, not for images of this size, or too large for the memory.
+        CommandError: unknown, not a pyramid of features, or not for images of this size.
+        sdi_plugin.memory.TooLargeError: too large for the memory.
     """
     settings: dict[str, Any] = {"encoder_weights": None, "classes": 1, "deep_supervision": True}
     try:
@@ -50,7 +51,7 @@ def _run_once(model: UNetV2, recipe: Recipe) -> None:
 
 
 def check_memory(model: UNetV2, recipe: Recipe, batch: int, device: torch.device) -> None:
-    """Raise a CommandError where what the encoder keeps for backward exceeds the memory."""
+    """Raise a TooLargeError where what the encoder keeps for backward exceeds the memory."""
     available = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
     needed = probe.training_bytes(model.encoder, 3, batch, _size(recipe))
     memory.check(needed, f"demo: training {recipe.encoder!r} on {batch} images of {recipe.size} pixels", available)

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from sdi_plugin import atomic
+from sdi_plugin import files
 from sdi_plugin.cli import info
 from sdi_plugin.cli.demo import train
 from sdi_plugin.cli.demo.dataset import Data
@@ -56,7 +56,7 @@ def write(out: Path, run: train.Run, data: Data, metrics: Metrics) -> None:
     run.model.save_pretrained(out / "model", dataset=data.title, metrics=scores)  # pyright: ignore[reportCallIssue]
     environment = info.collect()
     contact_sheet(overlays(run, data, _spread(metrics))).save(out / "predictions.png")
-    atomic.write(out / "report.html", _page(run, data, metrics, environment).encode())
+    files.write(out / "report.html", _page(run, data, metrics, environment).encode())
     document = {
         **{key: value if math.isfinite(value) else None for key, value in metrics.summary.items()},  # JSON has no nan
         "seconds": round(run.seconds, 1),
@@ -66,7 +66,7 @@ def write(out: Path, run: train.Run, data: Data, metrics: Metrics) -> None:
         "encoder_start": run.pretrained,
         "versions": environment["versions"],
     }
-    atomic.write(out / "metrics.json", (json.dumps(document, indent=2) + "\n").encode())
+    files.write(out / "metrics.json", (json.dumps(document, indent=2) + "\n").encode())
 
 
 def overlays(run: train.Run, data: Data, indices: list[int]) -> list[Image.Image]:

@@ -5,7 +5,6 @@ replaces the last one atomically. A resumed run therefore repeats what the kille
 """
 
 import ctypes
-import io
 import json
 import math
 import os
@@ -19,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sdi_plugin import DeepSupervisionLoss, SegmentationMetrics, StructureLoss, atomic
+from sdi_plugin import DeepSupervisionLoss, SegmentationMetrics, StructureLoss
 from sdi_plugin.adapters.smp import UNetV2
+from sdi_plugin.checkpoint import save_torch
 from sdi_plugin.cli.demo import checkpoint, network
 from sdi_plugin.cli.demo.dataset import Data, Split
 from sdi_plugin.cli.demo.recipe import Recipe
@@ -76,9 +76,7 @@ def train(recipe: Recipe, data: Data, out: Path) -> Run:
             "seconds": seconds,
             "pretrained": pretrained,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        atomic.write(file, buffer.getvalue())
+        save_torch(file, state)
     return Run(recipe, model.eval(), history, pretrained, seconds)
 
 

@@ -13,7 +13,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import NamedTuple
 
-from sdi_plugin import atomic
+from sdi_plugin import files
 from sdi_plugin.cli.errors import CommandError
 
 FILES = ("_sdi_plugin_nnunet.py", "sdi_plugin_nnunet.pth", "sdi_plugin_nnunet.start")
@@ -39,7 +39,7 @@ def enable() -> str:
     missing = [name for name in FILES if not (site / name).exists()]
     try:
         for name in FILES:
-            atomic.write(site / name, (_adapter() / "startup" / name).read_bytes())
+            files.write(site / name, (_adapter() / "startup" / name).read_bytes())
         if not _start().read:
             for name in missing:
                 (site / name).unlink()
@@ -169,4 +169,4 @@ def _edit_record(record: Path | None, *, add: bool) -> None:
         rows = [row for row in csv.reader(file) if row and row[0] not in FILES]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([*rows, *([name, "", ""] for name in FILES if add)])
-    atomic.write(record, text.getvalue().encode())
+    files.write(record, text.getvalue().encode())

@@ -66,9 +66,9 @@ def test_a_full_mmcv_stays_as_it_is():
 @pytest.mark.parametrize(
     ("module", "version", "message"),
     [
-        (mmengine, "0.9.1", "expected mmengine >=0.10,<0.11, got 0.9.1"),
-        (mmcv, "2.0.1", "expected mmcv >=2.1,<2.4, got 2.0.1"),
-        (mmseg, "1.1.0", "expected mmseg >=1.2,<1.5, got 1.1.0"),
+        (mmengine, "0.9.1", "expected mmengine >=0.10.7,<0.11, got 0.9.1"),
+        (mmcv, "2.0.1", "expected mmcv >=2.1,<2.2 or >=2.3,<2.4, got 2.0.1"),
+        (mmseg, "1.3.0", "expected mmseg ==1.2.2 or >=1.4,<1.5, got 1.3.0"),
         (mmseg, "unknown", "got unknown"),
     ],
     ids=["mmengine", "mmcv", "mmseg", "nonsense"],

@@ -11,7 +11,7 @@ from nnunetv2.model_sharing.model_export import export_pretrained_model
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from sdi_plugin import UNetV2, checkpoint, encoder
+from sdi_plugin import UNetV2, checkpoint
 from sdi_plugin.adapters.nnunet import (
     PVTUNetV2,
     nnUNetTrainerUNetV2,
@@ -180,9 +180,8 @@ def test_pvt_without_its_weights_is_an_error_with_the_ways_out(folders, small, m
 
 def test_pvt_without_the_hub_is_an_error_with_the_ways_out(folders, small, monkeypatch):
     monkeypatch.delenv("SDI_PLUGIN_PVT_WEIGHTS", raising=False)
-
-    monkeypatch.setattr(encoder, "_is_cached", lambda timm, name: False)
-    monkeypatch.setattr(encoder, "_hub_url", lambda: "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(RuntimeError, match="could not get.*SDI_PLUGIN_PVT_WEIGHTS.*_noPretrain") as raised:
         started()
     assert "encoder_weights" not in str(raised.value)  # the core's cure, which no trainer takes

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import sdi_plugin.adapters.smp
+from sdi_plugin import hub
 from sdi_plugin.adapters.smp import encoder as encoders
 from sdi_plugin.checkpoint import CheckpointError
 
@@ -34,6 +35,7 @@ def asked(monkeypatch) -> list:
         return get_encoder(*args, weights=None, **kwargs)
 
     monkeypatch.setattr(encoders, "get_encoder", record)
+    monkeypatch.setattr(hub, "unreachable", lambda url: None)
     return weights_asked
 
 
@@ -65,10 +67,20 @@ def test_an_unreachable_hub_is_an_error_that_says_how_to_give_a_file(monkeypatch
         raise OSError("no route to host")
 
     monkeypatch.setattr(encoders, "get_encoder", offline)
+    monkeypatch.setattr(hub, "unreachable", lambda url: None)
     with pytest.raises(RuntimeError, match="no route to host.*encoder_weights=FILE"):
         create("tu-test_resnet", "imagenet")
     with pytest.raises(OSError, match="no route"):  # not the weights' fault
         create("tu-test_resnet", None)
+
+
+@pytest.mark.parametrize("name", ["tu-test_resnet", "resnet18"])
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch, name):
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(hub, "unreachable", lambda url: "no answer within 5 s")
+    monkeypatch.setattr(encoders, "get_encoder", lambda *_, **__: pytest.fail("asked smp's client"))
+    with pytest.raises(RuntimeError, match=f"^UNetV2: could not get '{name}' .*no answer within 5 s.*FILE"):
+        create(name, "imagenet")
 
 
 @pytest.mark.parametrize("depth", [3, 5])

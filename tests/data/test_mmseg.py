@@ -1,11 +1,11 @@
-"""MMSegmentation's data sets read what `sdi-plugin data prepare --layout mmseg` writes."""
+"""MMSegmentation's data sets read what `prepare` writes in the layout mmseg."""
 
 import pytest
 from mmengine.registry import DefaultScope
 
 import sdi_plugin.adapters.mmsegmentation  # noqa: F401
-from sdi_plugin.cli import main
-from tests.cli.data_layouts import CASES, write_folder
+from sdi_plugin.data import prepare
+from tests.data.layouts import CASES, write_folder
 
 from mmseg.registry import DATASETS
 
@@ -34,7 +34,7 @@ PIPELINE = [
 def test_reads_what_data_prepare_writes(tmp_path, kind, case, split, classes):
     name, files, splits = CASES[case]
     source, out = write_folder(files, tmp_path / "download"), tmp_path / "data"
-    assert main(["data", "prepare", name, "--source", str(source), "--out", str(out), "--layout", "mmseg"]) == 0
+    prepare(name, source, out, "mmseg")
     config = {"type": kind, "data_root": str(out), "ann_file": f"splits/{split}.txt", "pipeline": PIPELINE}
     with DefaultScope.overwrite_default_scope("mmseg"):
         dataset = DATASETS.build(config)

@@ -12,7 +12,7 @@ from PIL.ExifTags import Base
 Image.init()  # Pillow registers its formats on the first use, and threads that race for it miss some
 
 
-class PixelError(Exception):
+class PixelError(ValueError):
     """Why a file cannot be used, and the cure, in words that follow its name."""
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sdi_plugin.cli.errors import CommandError
+from sdi_plugin.data.errors import DataError
 
 Chosen = tuple[list[str], list[str], list[str]]
 
@@ -26,12 +26,12 @@ def parse(content: bytes, name: str) -> list[str]:
     """The ids of one split file, each once; an image's suffix after an id is dropped.
 
     Raises:
-        CommandError: not UTF-8 text, or an id that cannot name a file.
+        DataError: not UTF-8 text, or an id that cannot name a file.
     """
     try:
         lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise CommandError(f"expected UTF-8 text with one id a line in {name}, got other bytes ({error}).") from error
+        raise DataError(f"expected UTF-8 text with one id a line in {name}, got other bytes ({error}).") from error
     ids = []
     for line in map(str.strip, lines):
         suffix = Path(line).suffix
@@ -40,9 +40,9 @@ def parse(content: bytes, name: str) -> list[str]:
 
 
 def check_id(id_: str, where: str) -> str:
-    """Return `id_`, or raise CommandError where it could lead outside a folder or is no portable file name."""
+    """Return `id_`, or raise DataError where it could lead outside a folder or is no portable file name."""
     if not id_ or id_.startswith(".") or id_ != id_.strip() or re.search(r'[/\\:*?"<>|\x00-\x1f]', id_):
-        raise CommandError(f"expected plain file names as ids in {where}, got {id_!r}. Rename it, or take it out.")
+        raise DataError(f"expected plain file names as ids in {where}, got {id_!r}. Rename it, or take it out.")
     return id_
 
 
@@ -64,7 +64,7 @@ def choose(splits: Mapping[str, list[str]], family: str | None = None, fallback:
     is the test. Where there is no such family, `fallback` is returned.
 
     Raises:
-        CommandError: no such family (and no fallback), or one whose lists share ids.
+        DataError: no such family (and no fallback), or one whose lists share ids.
     """
     usable = {
         name: parts
@@ -77,7 +77,7 @@ def choose(splits: Mapping[str, list[str]], family: str | None = None, fallback:
         wanted = "a training and a test (or validation) split" if family is None else f"the splits of {family!r}"
         there = ", ".join(sorted(splits)) or "none"
         known = ", ".join(repr(name) for name in sorted(usable)) or "none"
-        raise CommandError(
+        raise DataError(
             f"expected {wanted}, found the splits {there} (families: {known}). Add splits/train.txt and "
             "splits/test.txt with one id a line, or name one of the families."
         )
@@ -89,7 +89,7 @@ def choose(splits: Mapping[str, list[str]], family: str | None = None, fallback:
         val, test = [], val
     shared = (set(train) & set(val)) | (set(train) & set(test)) | (set(val) & set(test))
     if shared:
-        raise CommandError(
+        raise DataError(
             f"expected separate training, validation and test splits, but {len(shared)} ids of the family {family!r} "
             f"are in two of them (such as {min(shared)!r}). Repair the split files, or name another family."
         )

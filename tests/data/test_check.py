@@ -1,4 +1,4 @@
-"""What is wrong with a source is reported completely, and no failed or killed run leaves anything in place of --out."""
+"""What is wrong with a source is reported completely, and no failed or killed run leaves anything behind."""
 
 import io
 import os
@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdi_plugin.cli.data import images
-from sdi_plugin.cli.data.prepare import prepare
-from sdi_plugin.cli.errors import CommandError
+from sdi_plugin.data import DataError, WriteError, output, prepare
 
 
 def picture(mode="RGB", size=(16, 16), kind="PNG"):
@@ -58,20 +56,21 @@ REPORT = {
 }
 
 
-def test_all_problems_are_reported_before_anything_is_written(tmp_path, capsys):
+def test_all_problems_are_reported_before_anything_is_written(tmp_path):
     source = spoil(plain_source(tmp_path / "in"))
-    with pytest.raises(CommandError, match=r"6 problem\(s\) .* nothing was written"):
+    with pytest.raises(DataError, match=r"6 problem\(s\) .* nothing was written.*first is no_mask: ") as caught:
         prepare("etis", source, tmp_path / "out")
-    lines = capsys.readouterr().err.splitlines()
+    lines = caught.value.problems
+    assert len(lines) == 6
     assert {problem for problem in REPORT if any(line.startswith(problem) for line in lines)} == REPORT
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_skip_bad_reports_and_goes_on(tmp_path, capsys):
+def test_skip_bad_reports_and_goes_on(tmp_path):
     source = spoil(plain_source(tmp_path / "in"))
-    prepare("etis", source, tmp_path / "out", skip_bad=True)
-    lines = capsys.readouterr().err.splitlines()
-    assert sum(line.startswith("left out: ") for line in lines) == 6
+    written = prepare("etis", source, tmp_path / "out", skip_bad=True)
+    assert len(written.left_out) == 6
+    assert (written.images, written.splits) == (1, {"train": 1})
     assert os.listdir(tmp_path / "out" / "images") == ["a.jpg"]
     assert os.listdir(tmp_path / "out" / "masks") == ["a.png"]
     assert (tmp_path / "out" / "splits" / "train.txt").read_text() == "a\n"
@@ -80,21 +79,21 @@ def test_skip_bad_reports_and_goes_on(tmp_path, capsys):
 def test_skip_bad_with_nothing_good_is_an_error(tmp_path):
     source = plain_source(tmp_path / "in", ["a"])
     (source / "masks" / "a.png").write_bytes(b"")
-    with pytest.raises(CommandError, match="no good pair"):
+    with pytest.raises(DataError, match="no good pair"):
         prepare("etis", source, tmp_path / "out", skip_bad=True)
 
 
 def test_two_images_for_one_id_are_an_error(tmp_path):
     source = plain_source(tmp_path / "in")
     (source / "images" / "a.png").write_bytes(picture())
-    with pytest.raises(CommandError, match=r"two for 'a': in/images/a\.jpg and in/images/a\.png"):
+    with pytest.raises(DataError, match=r"two for 'a': in/images/a\.jpg and in/images/a\.png"):
         prepare("etis", source, tmp_path / "out", skip_bad=True)
 
 
 def test_source_without_the_data_set_lists_what_was_looked_for(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "PH2Dataset.rar").write_bytes(b"Rar!")
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(DataError) as caught:
         prepare("ph2", tmp_path / "in", tmp_path / "out")
     assert "{imd}/{imd}_Dermoscopic_Image/{imd}" in str(caught.value)
     assert "images/{id} with masks/{id}" in str(caught.value)
@@ -104,12 +103,12 @@ def test_source_without_the_data_set_lists_what_was_looked_for(tmp_path):
 @pytest.mark.parametrize("suffix", ["rar", "7z", "tar.gz"])
 def test_other_archives_are_to_be_unpacked_first(suffix, tmp_path):
     (tmp_path / f"source.{suffix}").write_bytes(b"Rar!")
-    with pytest.raises(CommandError, match="Unpack it first"):
+    with pytest.raises(DataError, match="Unpack it first"):
         prepare("ph2", tmp_path / f"source.{suffix}", tmp_path / "out")
 
 
 def test_missing_source_is_an_error(tmp_path):
-    with pytest.raises(CommandError, match="found nothing there"):
+    with pytest.raises(DataError, match="found nothing there"):
         prepare("ph2", tmp_path / "nowhere", tmp_path / "out")
 
 
@@ -124,18 +123,17 @@ def zip_source(path):
 def test_truncated_zip_is_an_error(tmp_path):
     source = zip_source(tmp_path / "in.zip")
     source.write_bytes(source.read_bytes()[:-40])
-    with pytest.raises(CommandError, match="not a readable zip archive"):
+    with pytest.raises(DataError, match="not a readable zip archive"):
         prepare("etis", source, tmp_path / "out")
 
 
-def test_damaged_member_is_reported_by_name(tmp_path, capsys):
+def test_damaged_member_is_reported_by_name(tmp_path):
     source = zip_source(tmp_path / "in.zip")
     content = bytearray(source.read_bytes())
     content[content.index(b"IDAT") + 8] ^= 0xFF  # in a's mask
     source.write_bytes(content)
-    with pytest.raises(CommandError, match=r"1 problem\(s\)"):
+    with pytest.raises(DataError, match=r"1 problem\(s\) .*first is a: unreadable file: Bad CRC-32"):
         prepare("etis", source, tmp_path / "out")
-    assert capsys.readouterr().err.startswith("a: unreadable file: Bad CRC-32")
 
 
 @pytest.mark.parametrize("prefix", ["../../", "/", "a/../../../"])
@@ -151,7 +149,7 @@ def test_zip_members_never_choose_a_path(prefix, tmp_path):
 
 def test_ids_with_path_separators_are_refused(tmp_path):
     source = plain_source(tmp_path / "in", ["a", "b\\c"])
-    with pytest.raises(CommandError, match="plain file names as ids"):
+    with pytest.raises(DataError, match="plain file names as ids"):
         prepare("etis", source, tmp_path / "out", skip_bad=True)
 
 
@@ -159,14 +157,15 @@ def test_ids_with_path_separators_are_refused(tmp_path):
     ("arguments", "message"),
     [
         pytest.param({"name": "nothing"}, "expected one of kvasir, .*, got 'nothing'", id="unknown-name"),
-        pytest.param({"size": 0}, "--size to be at least 1", id="size-0"),
+        pytest.param({"size": 0}, "size of at least 1, got 0", id="size-0"),
+        pytest.param({"layout": "coco"}, "expected a layout of plain, mmseg, nnunet, got 'coco'", id="layout"),
         pytest.param({"layout": "nnunet"}, "DatasetNNN_Name for nnU-Net, got 'out'", id="nnunet-folder-name"),
-        pytest.param({"family": "pranet"}, "--layout nnunet only", id="splits-with-plain"),
+        pytest.param({"splits": "pranet"}, "the layout nnunet only", id="splits-with-plain"),
     ],
 )
 def test_wrong_arguments_are_errors(arguments, message, tmp_path):
     source = plain_source(tmp_path / "in")
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(DataError, match=message):
         prepare(**({"name": "etis", "source": source, "out": tmp_path / "out"} | arguments))
     assert not (tmp_path / "out").exists()
 
@@ -174,26 +173,26 @@ def test_wrong_arguments_are_errors(arguments, message, tmp_path):
 def test_existing_out_is_left_alone(tmp_path):
     source = plain_source(tmp_path / "in")
     (tmp_path / "out").mkdir()
-    with pytest.raises(CommandError, match="out exists"):
+    with pytest.raises(DataError, match="out exists"):
         prepare("etis", source, tmp_path / "out")
     assert os.listdir(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize(
     ("failure", "raised"),
-    [(RuntimeError("bug"), RuntimeError), (OSError(28, "No space left"), CommandError), (KeyboardInterrupt(),) * 2],
+    [(RuntimeError("bug"), RuntimeError), (OSError(28, "No space left"), WriteError), (KeyboardInterrupt(),) * 2],
     ids=["bug", "disk-full", "ctrl-c"],
 )
 def test_failing_writer_leaves_nothing(failure, raised, tmp_path, monkeypatch):
     source = plain_source(tmp_path / "in")
-    write_mask = images.write_mask
+    write_mask = output.write_mask
 
     def failing(content, path, *rest):
         if path.stem == "b":
             raise failure
         write_mask(content, path, *rest)
 
-    monkeypatch.setattr(images, "write_mask", failing)
+    monkeypatch.setattr(output, "write_mask", failing)
     with pytest.raises(raised if isinstance(raised, type) else type(raised)):
         prepare("etis", source, tmp_path / "out")
     assert os.listdir(tmp_path) == ["in"]
@@ -202,9 +201,8 @@ def test_failing_writer_leaves_nothing(failure, raised, tmp_path, monkeypatch):
 SLOW_RUN = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may have it ignored
-from sdi_plugin.cli.data import images
-from sdi_plugin.cli.data.prepare import prepare
-images.write_mask = lambda *_: time.sleep(1)
+from sdi_plugin.data import output, prepare
+output.write_mask = lambda *_: time.sleep(1)
 try:
     prepare("etis", sys.argv[1], sys.argv[2])
 except KeyboardInterrupt:

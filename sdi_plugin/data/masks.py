@@ -11,9 +11,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageChops
 
-from sdi_plugin.cli.data import pixels
-from sdi_plugin.cli.data.pixels import PixelError
-from sdi_plugin.cli.errors import CommandError
+from sdi_plugin.data import pixels
+from sdi_plugin.data.errors import DataError
+from sdi_plugin.data.pixels import PixelError
 
 _NOISE = 16  # of JPEG, in an area that was black, and between channels that were equal
 _FEW = 8  # lossless files of 3 to so many values are label maps; smoothed masks have more
@@ -45,6 +45,8 @@ def read(file: str | Path | IO[bytes]) -> Mask:
     loaded = pixels.load(file, "mask")
     try:
         grey = _grey(loaded.image)
+    except PixelError:
+        raise
     except ValueError as error:  # a mode that Pillow does not convert
         raise PixelError(f"unreadable mask: {error}") from error
     scale, threshold = (None, 0) if loaded.image.mode == "1" else _scale(grey, loaded.lossy)
@@ -69,11 +71,9 @@ def disagreeing(scales: Mapping[str, int | None]) -> dict[str, str]:
 
 
 def check_not_all_empty(empty: Sequence[bool], where: str) -> None:
-    """Raise a CommandError where no mask of the set has foreground."""
+    """Raise a DataError where no mask of the set has foreground."""
     if all(empty):
-        raise CommandError(
-            f"all {len(empty)} masks are empty in {where}. Take the masks that hold what is to be found."
-        )
+        raise DataError(f"all {len(empty)} masks are empty in {where}. Take the masks that hold what is to be found.")
 
 
 def _grey(image: Image.Image) -> np.ndarray[Any, Any]:

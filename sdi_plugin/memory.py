@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sdi_plugin.cli.errors import CommandError
+
+class TooLargeError(ValueError):
+    """What does not fit into the memory."""
 
 
 def total() -> int | None:
@@ -22,10 +24,10 @@ def total() -> int | None:
 
 
 def check(needed: int, what: str, available: int | None = None) -> None:
-    """Raise a CommandError where `needed` bytes exceed those available (by default all of this machine's)."""
+    """Raise a TooLargeError where `needed` bytes exceed those available (by default all of this machine's)."""
     available = total() if available is None else available
     if available is not None and needed > available:
-        raise CommandError(
+        raise TooLargeError(
             f"{what} takes at least {needed / 2**30:.3g} GiB of memory, and there are {available / 2**30:.3g} GiB. "
-            "Pass a smaller --size."
+            "Choose a smaller size."
         )

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from sdi_plugin.cli.data import splits
-from sdi_plugin.cli.data.catalogue import Dataset, Layout
-from sdi_plugin.cli.data.sources import Source, is_other_archive
-from sdi_plugin.cli.errors import CommandError
+from sdi_plugin.data import splits
+from sdi_plugin.data.catalogue import Dataset, Layout
+from sdi_plugin.data.errors import DataError
+from sdi_plugin.data.source import Source, is_other_archive
 
 _TOKENS = {"id": r"[^/]+", "number": r"\d+", "cju": r"cju[^/]+", "isic": r"ISIC_\d+", "imd": r"IMD\d+"}
 _SUFFIX = "(?:" + "|".join(re.escape(suffix) for suffix in splits.IMAGE_SUFFIXES) + ")"
@@ -30,9 +30,9 @@ class Found:
         files = self.images if kind == "image" else self.masks
         splits.check_id(id_, "the source")
         if id_ in files:
-            raise CommandError(
+            raise DataError(
                 f"expected one {kind} for each id, got two for {id_!r}: {files[id_]} and {name}. "
-                "Take one out, or name a folder with one copy of the data set as --source."
+                "Take one out, or pass a folder with one copy of the data set as the source."
             )
         files[id_] = name
 
@@ -41,7 +41,7 @@ def recognise(dataset: Dataset, source: Source) -> Found:
     """Find the data set in a source: the known layout with the most images, else the plain layout.
 
     Raises:
-        CommandError: nothing recognised, two files for one id, or ids that are no file names.
+        DataError: nothing recognised, two files for one id, or ids that are no file names.
     """
     names = sorted(source)
     counts = [
@@ -52,7 +52,7 @@ def recognise(dataset: Dataset, source: Source) -> Found:
     else:
         root = _plain_root(dataset, names)
         if root is None:
-            raise CommandError(_nothing_found(dataset, source, names))
+            raise DataError(_nothing_found(dataset, source, names))
         found = _from_plain(root, names)
     _add_split_files(found, source, names)
     if not found.splits:
@@ -64,15 +64,15 @@ def plain_pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
     """{id: (image, mask)} of a folder in the plain layout.
 
     Raises:
-        CommandError: no images/ and masks/ there; images without a mask; two files for one id.
+        DataError: no images/ and masks/ there; images without a mask; two files for one id.
     """
     names = [path.relative_to(folder).as_posix() for kind in ("images", "masks") for path in folder.glob(f"{kind}/*")]
     found = _from_plain("", names)
     if not found.images:
-        raise CommandError(f"expected images/ and masks/ in {folder}, found no images there.")
+        raise DataError(f"expected images/ and masks/ in {folder}, found no images there.")
     missing = sorted(found.images.keys() - found.masks.keys())
     if missing:
-        raise CommandError(f"{len(missing)} images of {folder} have no mask: {', '.join(missing[:5])} ... Add them.")
+        raise DataError(f"{len(missing)} images of {folder} have no mask: {', '.join(missing[:5])} ... Add them.")
     return {id_: (folder / name, folder / found.masks[id_]) for id_, name in sorted(found.images.items())}
 
 
@@ -112,9 +112,9 @@ def _plain_root(dataset: Dataset, names: list[str]) -> str | None:
     if len(roots) > 1:
         named = [root for root in roots if PurePosixPath(root).name.lower() == dataset.name]
         if len(named) != 1:
-            raise CommandError(
+            raise DataError(
                 f"expected one data set, found {len(roots)} folders with images/ and masks/: {', '.join(roots[:5])}. "
-                "Name one of them as --source."
+                "Pass one of them as the source."
             )
         roots = named
     return roots[0] if roots else None
@@ -144,9 +144,7 @@ def _add_split_files(found: Found, source: Source, names: list[str]) -> None:
             try:
                 content = source.read(str(path))
             except Exception as error:  # a damaged archive raises BadZipFile, zlib.error, EOFError ...
-                raise CommandError(
-                    f"expected a split in {path}, got an unreadable file ({error}). Repair it."
-                ) from error
+                raise DataError(f"expected a split in {path}, got an unreadable file ({error}). Repair it.") from error
             found.splits.setdefault(name, splits.parse(content, str(path)))
 
 
@@ -159,4 +157,4 @@ def _nothing_found(dataset: Dataset, source: Source, names: list[str]) -> str:
     packed = [name for name in names if is_other_archive(name) or name.lower().endswith(".zip")]
     if packed:
         return f"{message} Unpack these first: {', '.join(packed[:5])}."
-    return f"{message} Download it from {dataset.url}, or name its folder as --source."
+    return f"{message} Download it from {dataset.url}, or pass its folder as the source."

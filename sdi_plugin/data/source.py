@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from sdi_plugin.cli.errors import CommandError
+from sdi_plugin.data.errors import DataError
 
 OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
@@ -20,7 +20,7 @@ class Source:
     files, the unpacked files are used.
 
     Raises:
-        CommandError: nothing at `path`, an archive that cannot be read, or one of another kind than zip.
+        DataError: nothing at `path`, an archive that cannot be read, or one of another kind than zip.
     """
 
     def __init__(self, path: Path):
@@ -37,12 +37,10 @@ class Source:
                 self.top = top.stem
                 self._add_archive(top, "")
             elif is_other_archive(top.name) and top.is_file():
-                raise CommandError(
-                    f"expected a folder or a zip archive, got {path}. Unpack it first and name the folder."
-                )
+                raise DataError(f"expected a folder or a zip archive, got {path}. Unpack it first and name the folder.")
             else:
                 came = "another kind of file" if top.exists() else "nothing there"
-                raise CommandError(f"expected a folder or a zip archive at {path}, found {came}. Check --source.")
+                raise DataError(f"expected a folder or a zip archive at {path}, found {came}. Check the path.")
         except BaseException:
             self.close()
             raise
@@ -96,7 +94,7 @@ class Source:
         try:
             archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, EOFError) as error:
-            raise CommandError(
+            raise DataError(
                 f"{path} is not a readable zip archive ({error}). It may be truncated: download it again, or take it "
                 "out of the source."
             ) from error
@@ -105,7 +103,7 @@ class Source:
             if member.is_dir() or any(_is_junk(part) for part in member.filename.split("/")):
                 continue
             if member.flag_bits & 1:
-                raise CommandError(f"{path} is encrypted. Unpack it first and name the folder.")
+                raise DataError(f"{path} is encrypted. Unpack it first and name the folder.")
             inner = member.filename.lstrip("/")
             unpacked, name = (str(PurePosixPath(prefix, *folder, inner)) for folder in ((), (path.stem,)))
             if unpacked not in self._files and name not in self._files:

@@ -1,6 +1,5 @@
 """Every official layout, packed and unpacked, comes out as the same images, masks and splits."""
 
-import argparse
 import importlib
 import json
 import multiprocessing.pool
@@ -11,11 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdi_plugin.cli import data
-from sdi_plugin.cli.data.catalogue import DATASETS
-from sdi_plugin.cli.data.prepare import prepare
-from sdi_plugin.cli.errors import CommandError
-from tests.cli.data_layouts import (
+from sdi_plugin import data
+from sdi_plugin.data import DATASETS, DataError, prepare
+from tests.data.layouts import (
     CASES,
     FORMS,
     HEIGHT,
@@ -42,7 +39,7 @@ from tests.cli.data_layouts import (
 def test_every_layout_in_every_form_is_recognised(case, form, tmp_path):
     name, files, splits = CASES[case]
     out = tmp_path / "out"
-    line = prepare(name, form(files, tmp_path), out)
+    written = prepare(name, form(files, tmp_path), out)
     ids = sorted({id_ for split in splits.values() for id_ in split})
     assert {path.stem: path.read_text().split() for path in (out / "splits").iterdir()} == splits
     assert sorted(path.stem for path in (out / "images").iterdir()) == ids
@@ -58,7 +55,9 @@ def test_every_layout_in_every_form_is_recognised(case, form, tmp_path):
     described = json.loads((out / "dataset.json").read_text())
     assert described["splits"] == {split: len(members) for split, members in splits.items()}
     assert described["citation"] == DATASETS[name].citation
-    assert line.startswith(f"{name}: {len(ids)} of {DATASETS[name].images} images (")
+    assert (written.folder, written.images, written.dataset) == (out, len(ids), DATASETS[name])
+    assert written.splits == described["splits"]
+    assert written.left_out == written.notes == []
     assert not (tmp_path / ".out.partial").exists()
 
 
@@ -142,19 +141,20 @@ def test_nnunet_layout_passes_nnunets_own_check(tmp_path, monkeypatch, capsys):
     assert folds == [{"train": ["ISIC_0000001"], "val": ["ISIC_0000002"]}]
 
 
-def test_nnunet_takes_the_named_family_or_trains_on_everything(tmp_path, capsys):
+def test_nnunet_takes_the_named_family_or_trains_on_everything(tmp_path):
     files = PRANET | {"TestDataset/Kvasir/train.txt": b"cju3\n", "TestDataset/Kvasir/val.txt": b"cju1\n"}
     source = one_zip(files, tmp_path)
-    prepare("kvasir", source, tmp_path / "Dataset001_A", layout="nnunet")
+    written = prepare("kvasir", source, tmp_path / "Dataset001_A", layout="nnunet")
     assert [path.name for path in (tmp_path / "Dataset001_A" / "imagesTr").iterdir()] == ["cju3_0000.png"]
-    assert "1 images are in none of the chosen splits" in capsys.readouterr().err
-    prepare("kvasir", source, tmp_path / "Dataset002_B", layout="nnunet", family="pranet")
+    assert written.notes == ["1 images are in none of the chosen splits: left out"]
+    assert written.splits == {"train": 1, "test": 1}
+    prepare("kvasir", source, tmp_path / "Dataset002_B", layout="nnunet", splits="pranet")
     assert len(list((tmp_path / "Dataset002_B" / "imagesTr").iterdir())) == 2
-    prepare("etis", source, tmp_path / "Dataset003_C", layout="nnunet")
+    written = prepare("etis", source, tmp_path / "Dataset003_C", layout="nnunet")
     assert len(list((tmp_path / "Dataset003_C" / "imagesTr").iterdir())) == 2
-    assert "all images become training cases" in capsys.readouterr().err
-    with pytest.raises(CommandError, match="splits of 'other'"):
-        prepare("etis", source, tmp_path / "Dataset004_D", layout="nnunet", family="other")
+    assert written.notes == ["no training and test split: all images become training cases"]
+    with pytest.raises(DataError, match="splits of 'other'"):
+        prepare("etis", source, tmp_path / "Dataset004_D", layout="nnunet", splits="other")
 
 
 @pytest.mark.parametrize("name", ["kvasir", "clinicdb", "colondb", "isic2018"])
@@ -180,36 +180,12 @@ def test_real_data_come_out_complete(name, shared_data, tmp_path):
             assert abs(np.asarray(after).mean() - share) < 0.02  # nearest resizing moves the border by half a pixel
 
 
-def test_list_names_every_data_set(capsys):
-    parser = argparse.ArgumentParser()
-    data.add_parser(parser.add_subparsers())
-    arguments = parser.parse_args(["data", "list"])
-    arguments.run(arguments)
-    text = capsys.readouterr().out
-    for dataset in DATASETS.values():
-        for fact in (dataset.name, dataset.licence, str(dataset.images), dataset.url, dataset.citation):
-            assert fact in text
-    arguments = parser.parse_args(["data", "list", "--json"])
-    arguments.run(arguments)
-    assert {entry["name"]: entry["citation"] for entry in json.loads(capsys.readouterr().out)} == {
-        dataset.name: dataset.citation for dataset in DATASETS.values()
-    }
-
-
-def test_prepare_command_prints_what_it_wrote(tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    data.add_parser(parser.add_subparsers())
-    source = one_zip(CASES["kvasir-official"][1], tmp_path)
-    arguments = ["data", "prepare", "kvasir", "--source", str(source), "--out", str(tmp_path / "out"), "--size", "8"]
-    parsed = parser.parse_args(arguments)
-    parsed.run(parsed)
-    assert capsys.readouterr().out == f"kvasir: 2 of 1000 images (train 1, val 1) in {tmp_path / 'out'}\n"
-
-
-def test_missing_pillow_names_the_extra(monkeypatch):
-    for module in ("prepare", "images"):
-        monkeypatch.delitem(sys.modules, f"sdi_plugin.cli.data.{module}")
-        monkeypatch.delattr(data, module)
+def test_without_pillow_the_catalogue_is_there_and_prepare_names_the_extra(monkeypatch, tmp_path):
+    for module in ("check", "output", "masks", "pixels"):
+        monkeypatch.delitem(sys.modules, f"sdi_plugin.data.{module}", raising=False)
+        monkeypatch.delattr(data, module, raising=False)
     monkeypatch.setitem(sys.modules, "PIL", None)
+    importlib.reload(data)
+    assert "kvasir" in data.DATASETS
     with pytest.raises(ImportError, match=r"Install them: pip install 'sdi-plugin\[smp\]'"):
-        importlib.import_module("sdi_plugin.cli.data.prepare")
+        data.prepare("kvasir", tmp_path, tmp_path / "out")

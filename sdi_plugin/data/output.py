@@ -1,7 +1,8 @@
-"""Where each output layout puts an image and its mask, and the files that describe the whole."""
+"""Where each output layout puts an image and its mask, how these are written, and the files that describe the whole."""
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -9,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdi_plugin.cli.data.splits import Chosen
-from sdi_plugin.cli.errors import CommandError
+from PIL import Image
+
+from sdi_plugin.data import masks, pixels
+from sdi_plugin.data.errors import DataError
+from sdi_plugin.data.splits import Chosen
+
+LAYOUTS = ("plain", "mmseg", "nnunet")
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,13 @@ def check_out(layout: str, out: Path) -> None:
     """nnU-Net finds a data set by its folder's name.
 
     Raises:
-        CommandError: another name than DatasetNNN_Name with the layout nnunet.
+        DataError: another layout, or another name than DatasetNNN_Name with the layout nnunet.
     """
+    if layout not in LAYOUTS:
+        raise DataError(f"expected a layout of {', '.join(LAYOUTS)}, got {layout!r}.")
     if layout == "nnunet" and not re.fullmatch(r"Dataset(?!000)\d{3}_[A-Za-z0-9]\w*", out.name):
-        raise CommandError(
-            f"expected --out to end in DatasetNNN_Name for nnU-Net, got {out.name!r}. "
+        raise DataError(
+            f"expected a folder of the name DatasetNNN_Name for nnU-Net, got {out.name!r}. "
             "Name it so, such as nnUNet_raw/Dataset101_Kvasir."
         )
 
@@ -61,6 +69,23 @@ def plan(layout: str, jpeg: Mapping[str, bool], size: int | None, chosen: Chosen
         copy = is_jpeg and size is None
         items.append(Item(id_, f"{images}/{id_}.{'jpg' if copy else 'png'}", f"{masks}/{id_}.png", copy))
     return items
+
+
+def write_rgb(content: bytes, path: Path, size: int | None) -> None:
+    """Write an image as upright RGB PNG; with `size`, resized to size x size (bilinear, antialiased)."""
+    image = pixels.rgb(pixels.load(io.BytesIO(content), "image"))
+    if size is not None:
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    image.save(path, "PNG")
+
+
+def write_mask(content: bytes, path: Path, size: int | None) -> bool:
+    """Write a mask as upright 8-bit PNG of 0 and 1; with `size`, resized (nearest). Whether it has foreground."""
+    mask = masks.read(io.BytesIO(content)).pixels
+    if size is not None:
+        mask = mask.resize((size, size), Image.Resampling.NEAREST)
+    mask.save(path, "PNG")
+    return mask.getextrema()[1] == 1
 
 
 def write_description(

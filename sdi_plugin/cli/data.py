@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+_SHOWN = 50  # problems, where they are errors; what is left out is told completely
 
 _LIST_EXAMPLE = """example:
   sdi-plugin data list
@@ -70,7 +75,7 @@ def run_list(args: argparse.Namespace) -> None:
     import json
     from dataclasses import asdict
 
-    from sdi_plugin.cli.data.catalogue import DATASETS
+    from sdi_plugin.data import DATASETS
 
     if args.json:
         print(json.dumps([asdict(dataset) for dataset in DATASETS.values()], indent=2, ensure_ascii=False))
@@ -85,7 +90,32 @@ def run_list(args: argparse.Namespace) -> None:
 
 
 def run_prepare(args: argparse.Namespace) -> None:
-    """Prepare one data set and print what was written."""
-    from sdi_plugin.cli.data.prepare import prepare
+    """Prepare one data set, and print what was written; what was left out, and what is worth a look, on stderr."""
+    from sdi_plugin import data
 
-    print(prepare(args.name, args.source, args.out, args.layout, args.size, args.splits, args.skip_bad))
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError(f"data prepare needs tqdm ({error}). Install it: pip install 'sdi-plugin[smp]'") from error
+
+    def progress(items: Iterable[Any], label: str, total: int) -> Iterable[Any]:
+        return tqdm(items, label, total, unit="image", disable=None)
+
+    try:
+        done = data.prepare(
+            args.name, args.source, args.out, args.layout, args.size, args.splits, args.skip_bad, progress
+        )
+    except data.DataError as error:
+        _tell(error.problems[:_SHOWN])
+        if more := error.problems[_SHOWN:]:
+            _tell([f"... and {len(more)} more"])
+        raise
+    _tell([f"left out: {problem}" for problem in done.left_out])
+    _tell(done.notes)
+    listed = ", ".join(f"{split} {count}" for split, count in done.splits.items())
+    print(f"{done.dataset.name}: {done.images} of {done.dataset.images} images ({listed}) in {done.folder}")
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdi_plugin.cli.data import splits
-from sdi_plugin.cli.errors import CommandError
+from sdi_plugin.data import DataError, splits
 
 
 def family(prefix, *parts):
@@ -29,7 +28,7 @@ def test_preference_among_families(there, prefix):
 def test_named_family_wins_and_unknown_one_is_an_error():
     found = family("pranet_", "train", "test") | family("b_", "train", "test") | {"all": ["x"]}
     assert splits.choose(found, "b")[0] == found["b_train"]
-    with pytest.raises(CommandError, match=r"splits of 'c', found the splits all, .* \(families: 'b', 'pranet'\)"):
+    with pytest.raises(DataError, match=r"splits of 'c', found the splits all, .* \(families: 'b', 'pranet'\)"):
         splits.choose(found, "c")
 
 
@@ -46,12 +45,12 @@ def test_families_without_training_or_test_do_not_count():
 def test_without_a_family_the_fallback_or_an_error():
     found = {"all": ["x"], "cvc300_test60_ids": ["x"]}
     assert splits.choose(found, fallback=(["x"], [], [])) == (["x"], [], [])
-    with pytest.raises(CommandError, match=r"found the splits all, cvc300_test60_ids .* Add splits/train\.txt"):
+    with pytest.raises(DataError, match=r"found the splits all, cvc300_test60_ids .* Add splits/train\.txt"):
         splits.choose(found)
 
 
 def test_shared_ids_are_an_error():
-    with pytest.raises(CommandError, match="separate training, validation and test splits"):
+    with pytest.raises(DataError, match="separate training, validation and test splits"):
         splits.choose({"train": ["a", "b"], "test": ["b"]})
 
 
@@ -67,7 +66,7 @@ def test_read_takes_every_split_file(tmp_path):
 
 @pytest.mark.parametrize("content", [b"../a\n", b"a/b\n", b"a\\b\n", b".hidden\n", b"a\x00b\n", b"\xff\xfe"])
 def test_lines_that_are_no_ids_are_errors(content):
-    with pytest.raises(CommandError, match="expected"):
+    with pytest.raises(DataError, match="expected"):
         splits.parse(content, "train.txt")
 
 
@@ -81,5 +80,5 @@ def test_shared_data_have_a_family_or_say_so(shared_data):
     assert [len(ids) for ids in splits.choose(splits.read(shared_data / "kvasir"))] == [900, 0, 100]
     assert [len(ids) for ids in splits.choose(splits.read(shared_data / "clinicdb"))] == [547, 0, 62]
     assert [len(ids) for ids in splits.choose(splits.read(shared_data / "isic2018"))] == [1600, 400, 594]
-    with pytest.raises(CommandError, match="cvc300_test60_ids"):
+    with pytest.raises(DataError, match="cvc300_test60_ids"):
         splits.choose(splits.read(shared_data / "colondb"))

@@ -1,0 +1,77 @@
+"""The supported versions of torch and of every framework, once.
+
+pyproject.toml's extras ask for the same, which a test compares: an adapter takes what its extra installs.
+"""
+
+import re
+from dataclasses import dataclass
+
+TORCH = ">=2.4"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A distribution of the package index.
+
+    Attributes:
+        module: what it installs; a framework and its fork share one.
+        versions: that are supported, as in a requirement.
+        extra: of sdi-plugin, for which it is installed.
+        adapter: the module that uses it.
+    """
+
+    distribution: str
+    module: str
+    versions: str
+    extra: str
+    adapter: str
+
+    def supports(self, version: str) -> bool:
+        """Whether a version is in the range; of 2.8.1+cpu the numbers 2.8.1 count, of 0.7.0rc1 0.7."""
+        return all(_holds(version, *clause) for clause in re.findall(r"(>=|<|==)([\d.]+)", self.versions))
+
+
+_SMP = ("smp", "sdi_plugin.adapters.smp")
+_MMSEG = ("mmseg", "sdi_plugin.adapters.mmsegmentation")
+_NNUNET = ("nnunet", "sdi_plugin.adapters.nnunet")
+
+FRAMEWORKS = (
+    Package("segmentation-models-pytorch", "segmentation_models_pytorch", ">=0.5,<0.7", *_SMP),
+    Package("mmsegmentation", "mmseg", "==1.2.2", *_MMSEG),
+    Package("onedl-mmsegmentation", "mmseg", ">=1.4,<1.5", *_MMSEG),  # the maintained fork; no extra installs it
+    Package("nnunetv2", "nnunetv2", ">=2.6,<2.9", *_NNUNET),
+)
+# What MMSegmentation stands on; the fork's mmengine has the versions of mmengine.
+LIBRARIES = (
+    Package("mmengine", "mmengine", ">=0.10.7,<0.11", *_MMSEG),
+    Package("mmcv-lite", "mmcv", ">=2.1,<2.2", *_MMSEG),
+    Package("onedl-mmcv", "mmcv", ">=2.3,<2.4", *_MMSEG),
+)
+
+
+def check(module: str, version: str) -> None:
+    """Raise an ImportError where no distribution of that module is supported in this version."""
+    packages = [package for package in (*FRAMEWORKS, *LIBRARIES) if package.module == module]
+    if any(package.supports(version) for package in packages):
+        return
+    ranges = " or ".join(package.versions for package in packages)
+    raise ImportError(f"{packages[0].adapter}: expected {module} {ranges}, got {version}. {cure(packages[0].extra)}")
+
+
+def cure(extra: str) -> str:
+    """What to do where a framework is missing, or has another version."""
+    return f"Install a supported version: pip install 'sdi-plugin[{extra}]'"
+
+
+def _holds(version: str, relation: str, bound: str) -> bool:
+    found, wanted = _numbers(version), _numbers(bound)
+    return {"==": found == wanted, ">=": found >= wanted, "<": found < wanted}[relation]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    numbers = []
+    for part in version.split("+")[0].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)

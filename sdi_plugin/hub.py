@@ -1,0 +1,123 @@
+"""Weights from hubs and URLs: an error within seconds where nobody answers, and one form for every failure."""
+
+import hashlib
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+_Result = TypeVar("_Result")
+
+
+class HubError(RuntimeError):
+    """OWNER: could not get WHAT (REASON). CURE
+
+    Args:
+        owner: the class or option that wanted the weights.
+        what: could not be had, and why: `reason`.
+        cure: what its user can do without a hub.
+    """
+
+    def __init__(self, owner: str, what: str, reason: str, cure: str):
+        super().__init__(owner, what, reason, cure)  # all of them, so that another process can be told
+        self.owner, self.what, self.reason, self.cure = owner, what, reason, cure
+
+    def __str__(self) -> str:
+        return f"{self.owner}: could not get {self.what} ({self.reason}). {self.cure}"
+
+    def with_cure(self, cure: str) -> "HubError":
+        """The same for a caller whose users give a file in another way."""
+        return HubError(self.owner, self.what, self.reason, cure)
+
+
+def get(client: Callable[[], _Result], owner: str, what: str, cure: str, repository: str | None = None) -> _Result:
+    """client(), which gets weights by a hub's own client.
+
+    Args:
+        owner, what, cure: of the error.
+        repository: on the Hugging Face hub, where the weights lie there. Unless it is in the cache, the hub is asked
+            first whether it answers: its client tries again and again for a minute.
+
+    Raises:
+        HubError: the hub does not answer within seconds, or the client fails.
+    """
+    if repository is not None and not _is_cached(repository):
+        from huggingface_hub import constants
+
+        if reason := unreachable(constants.ENDPOINT):
+            raise HubError(owner, what, reason, cure)
+    try:
+        return client()
+    except Exception as error:  # the hubs' clients raise many kinds: offline, no such file, disk full
+        raise HubError(owner, what, str(error) or type(error).__name__, cure) from error
+
+
+def fetch(url: str, owner: str, cure: str) -> Path:
+    """The copy of a URL's file in torch's cache, downloaded where it is not there yet.
+
+    Args:
+        url: http or https; where it ends in #sha256=HEX, the file is checked, also one from the cache.
+        owner, cure: of the error.
+
+    Raises:
+        HubError: the host does not answer within seconds, or the file is another one.
+    """
+    file, (url, _, sha256) = cached_file(url), url.partition("#sha256=")
+    sha256 = sha256.lower()
+    try:
+        if not file.is_file():
+            if reason := unreachable(url):
+                raise HubError(owner, url, reason, cure)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # Under its own name only when it is whole and right.
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=sha256 or None)
+        found = hashlib.sha256(file.read_bytes()).hexdigest() if sha256 else ""
+    except OSError as error:
+        raise HubError(owner, url, str(error), cure) from error
+    except HubError:
+        raise
+    except RuntimeError as error:
+        raise HubError(owner, url, str(error), "Try again, or check the hash.") from error
+    if found != sha256:
+        reason = f"expected {file} to have the SHA-256 {sha256}, got {found}"
+        raise HubError(owner, url, reason, "Remove it, and try again.")
+    return file
+
+
+def cached_file(url: str) -> Path:
+    """Where `fetch` puts the file of a URL."""
+    return Path(torch.hub.get_dir(), "checkpoints", url.partition("#sha256=")[0].rsplit("/", 1)[-1])
+
+
+def unreachable(url: str, seconds: float = 5) -> str | None:
+    """Why the host of a URL cannot be reached, or None where it answers, whatever it answers.
+
+    The time limit holds for the look-up of the name too, which no timeout of Python's reaches.
+    """
+    failure: list[str] = [f"no answer within {seconds:g} s"]
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
+                failure.clear()
+        except urllib.error.HTTPError:  # an answer; what it means is for the client to say
+            failure.clear()
+        except OSError as error:
+            failure[:] = [str(getattr(error, "reason", error))]
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return failure[0] if failure else None
+
+
+def _is_cached(repository: str) -> bool:
+    """Whether weights of the repository lie in the cache, where the hub need not be asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
