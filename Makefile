@@ -43,7 +43,7 @@ lint: .venv/.test style tree
 
 docs: .venv/.docs tree
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
-	@echo "open build/site/index.html"
+	@echo "open build/site/index.html; to search it: $(BIN)/python -m http.server -d build/site"
 
 # The package as it is installed, for tools that read its source: the folder adapters/ is sdi_plugin.adapters.
 tree: | .venv/bin/python

@@ -20,6 +20,7 @@ OUTSIDE = {  # path in the repository: page
 }
 LINKS = OUTSIDE | {"examples": "examples.md"}  # the page shows the folder's scripts
 
+LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)")
 # A Markdown link, or an image in HTML as <picture> needs it; without the anchor behind "#".
 TARGET = re.compile(r"""(\]\(|\bsrc="|\bsrcset=")(?![a-z]+:|#)([^)#"\s]+)""")
 
@@ -30,13 +31,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_post_page(output: str, **_: object) -> str:
+    # The theme's search on file:// loads a script from the net; the site makes no request, and search needs a server.
+    return re.sub(r'<script src="https://unpkg\.com/iframe-worker/[^"]*"></script>', "", output)
+
+
+def on_post_template(output_content: str, **_: object) -> str:
+    return on_post_page(output_content)
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     here = page.file.src_uri
     source = {page: source for source, page in OUTSIDE.items()}.get(here, f"docs/{here}")
     # Links in code are left alone.
     markdown = re.sub(r"^<!-- include (\S+) -->$", _include, markdown, flags=re.MULTILINE)
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
-    parts[::2] = [TARGET.sub(lambda match: match[1] + _page(match[2], source, here), part) for part in parts[::2]]
+    for i in range(0, len(parts), 2):
+        linked = LINK.sub(lambda match: match[1] if _has_no_page(match[2], source) else match[0], parts[i])
+        parts[i] = TARGET.sub(lambda match: match[1] + _page(match[2], source, here), linked)
     return "".join(parts)
 
 
@@ -47,9 +59,19 @@ def _include(match: re.Match[str]) -> str:
     )
 
 
+def _path(target: str, source: str) -> str:
+    return posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+
+
+def _has_no_page(target: str, source: str) -> bool:
+    """Whether a link leads to a file of the repository that the site does not show: its words stay without the link."""
+    path = _path(target, source)
+    return path not in LINKS and not path.startswith("docs/") and (ROOT / path).exists()
+
+
 def _page(target: str, source: str, here: str) -> str:
     """The link of a document in the repository as one between pages; mkdocs reports what leads nowhere."""
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+    path = _path(target, source)
     if path in LINKS:
         path = f"docs/{LINKS[path]}"
     return posixpath.relpath(path, posixpath.join("docs", posixpath.dirname(here)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from sdi_plugin.cli import main
 from sdi_plugin.cli.demo.images import lesion_image
 from tests import official
 from tests.cli.data_layouts import CASES, write_folder
@@ -71,6 +72,17 @@ def _isic2018(path: Path) -> None:
     write_folder(CASES["isic2018-official"][1], path)
 
 
+def _prepared(case: str) -> Callable[[Path], None]:
+    """A data set as `sdi-plugin data prepare --layout mmseg` writes it."""
+
+    def make(path: Path) -> None:
+        name, files, _ = CASES[case]
+        source = write_folder(files, path.parent / "downloaded" / name)
+        assert main(["data", "prepare", name, "--source", str(source), "--out", str(path), "--layout", "mmseg"]) == 0
+
+    return make
+
+
 _FILES: dict[str, Callable[[Path], None]] = {
     "case.jpg": _image,
     "mask.png": _mask,
@@ -83,4 +95,8 @@ _FILES: dict[str, Callable[[Path], None]] = {
     "work/iter_75000.pth": _mmseg_checkpoint,
     "RESULTS/fold_0/checkpoint_final.pth": _nnunet_checkpoint,
     "Downloads/isic2018": _isic2018,
+    "data/isic2018": _prepared("isic2018-official"),
+    "data/ph2": _prepared("ph2-official"),
+    "data/kvasir": _prepared("kvasir-pranet"),
+    "data/clinicdb": _prepared("clinicdb-pranet"),
 }

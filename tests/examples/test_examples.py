@@ -11,6 +11,15 @@ from tests.cli.images import write_images
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+SHORT = """
+from sdi_plugin.adapters.nnunet.variants import nnUNetTrainerUNetV2_1epoch
+
+class nnUNetTrainerShort(nnUNetTrainerUNetV2_1epoch):
+    def initialize(self):
+        super().initialize()
+        self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 4, 2
+"""
+
 pytestmark = pytest.mark.slow
 
 
@@ -41,7 +50,7 @@ def lesions(tmp_path_factory):
 
 
 def test_own_network_finds_the_balls(tmp_path):
-    out = run("own_network.py", "--steps", "100", folder=tmp_path)
+    out = run("own_network.py", "--steps", "60", folder=tmp_path)
     assert float(out.split("Dice on new volumes: ")[1]) > 0.8
 
 
@@ -52,15 +61,20 @@ def test_smp_trains_tests_and_saves(tmp_path, lesions):
     assert (tmp_path / "model" / "config.json").is_file()
 
 
-def test_nnunet_plans_trains_and_predicts(tmp_path, lesions):
+def test_nnunet_plans_trains_and_predicts(tmp_path, lesions, monkeypatch):
     pytest.importorskip("nnunetv2")
-    small = tmp_path / "small"  # nnU-Net plans its patch by the images: 250 iterations of 64 x 64 pixels are seconds
+    small = tmp_path / "small"  # nnU-Net plans its patch by the images
     shutil.copytree(lesions / "splits", small / "splits")
     for kind in ("images", "masks"):
         (small / kind).mkdir()
         for path in (lesions / kind).iterdir():
             _shrink(path, small / kind / f"{path.stem}.png")
-    run("nnunet_2d.py", "--data", small, "--trainer", "nnUNetTrainerUNetV2_1epoch", "--device", "cpu", folder=tmp_path)
+    (tmp_path / "trainers").mkdir()
+    (tmp_path / "trainers" / "short.py").write_text(SHORT)
+    for variable in ("nnUNet_def_n_proc", "nnUNet_n_proc_DA"):  # each process imports torch anew
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "trainers"))
+    run("nnunet_2d.py", "--data", small, "--trainer", "nnUNetTrainerShort", "--device", "cpu", folder=tmp_path)
     predictions = {path.stem for path in (tmp_path / "runs" / "nnunet_2d" / "predictions").glob("*.png")}
     assert predictions == set((small / "splits" / "test.txt").read_text().split())
 
