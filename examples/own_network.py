@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from sdi_plugin import SDISkip, SegmentationMetrics
 
 CHANNELS = [8, 16, 32]
-STRIDES = [1, (1, 2, 2), 2]  # thick slices: the depth is halved once, height and width twice
+STRIDES = [(1, 1, 1), (1, 2, 2), (2, 2, 2)]  # thick slices: the depth is halved once, height and width twice
 
 
-def block(inputs: int, outputs: int, stride: int | tuple[int, ...] = 1) -> nn.Sequential:
+def block(inputs: int, outputs: int, stride: tuple[int, int, int] = (1, 1, 1)) -> nn.Sequential:
     conv = nn.Conv3d(inputs, outputs, 3, stride, padding=1, bias=False)
     return nn.Sequential(conv, nn.InstanceNorm3d(outputs, affine=True), nn.LeakyReLU(0.01))
 

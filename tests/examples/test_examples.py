@@ -61,6 +61,7 @@ def test_smp_trains_tests_and_saves(tmp_path, lesions):
     assert (tmp_path / "model" / "config.json").is_file()
 
 
+@pytest.mark.timeout(1200)  # nnU-Net starts a dozen processes that import torch
 def test_nnunet_plans_trains_and_predicts(tmp_path, lesions, monkeypatch):
     pytest.importorskip("nnunetv2")
     small = tmp_path / "small"  # nnU-Net plans its patch by the images
