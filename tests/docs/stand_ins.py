@@ -42,7 +42,7 @@ def _smp_model(path: Path) -> None:
 
     import sdi_plugin.adapters.smp  # noqa: F401  registers "unetv2"
 
-    smp.create_model("unetv2", encoder_name="tu-pvt_v2_b0", encoder_weights=None).save_pretrained(path)
+    smp.UNetV2("tu-pvt_v2_b0", encoder_weights=None).save_pretrained(path)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _mmseg_checkpoint(path: Path) -> None:
