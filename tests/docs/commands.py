@@ -72,7 +72,9 @@ def _sdi_plugin(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> No
 
 def _nnunet(program: str, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("nnunetv2")
-    (entry,) = metadata.entry_points(group="console_scripts", name=program)
+    found = metadata.entry_points(group="console_scripts", name=program)
+    assert found, program
+    (entry,) = found
     _parse([program, *arguments], entry.load(), monkeypatch)
 
 
