@@ -114,12 +114,11 @@ class nnUNetTrainerUNetV2PVT_noPretrain(nnUNetTrainerUNetV2PVT):  # noqa: N801
     """nnUNetTrainerUNetV2PVT from a random start.
 
     Examples:
-        `nnUNetv2_train 4 2d 0 -tr nnUNetTrainerUNetV2PVT_noPretrain` trains it; a subclass changes the recipe:
+        `nnUNetv2_train 4 2d 0 -tr nnUNetTrainerUNetV2PVT_noPretrain` trains it.
 
         >>> from sdi_plugin.adapters.nnunet import nnUNetTrainerUNetV2PVT_noPretrain
-        >>> class nnUNetTrainerMine(nnUNetTrainerUNetV2PVT_noPretrain):
-        ...     epochs = 200
-        ...     learning_rate = 5e-3
+        >>> nnUNetTrainerUNetV2PVT_noPretrain.epochs, nnUNetTrainerUNetV2PVT_noPretrain.pretrained
+        (300, False)
     """
 
     pretrained = False
