@@ -16,6 +16,7 @@ OUTSIDE = {  # path in the repository: page
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "RELEASING.md": "releasing.md",
     "benchmarks/README.md": "benchmarks-contract.md",
 }
 LINKS = OUTSIDE | {"examples": "examples.md"}  # the page shows the folder's scripts
