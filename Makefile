@@ -1,7 +1,8 @@
 # demo: train U-Net v2 and write runs/demo/report.html.  test: the tests (PYTEST=... hands options on).
 # fix: format Python and C++, and mend what ruff can.  style: what fix mends, checked.  lint: style, types and imports.
-# wheel: build it into dist/.  bench: measure SDI against eager PyTorch and torch.compile (BENCH=--quick: the goals alone).
-# clean: remove what these made.  Each sets up .venv itself, once.
+# docs: the site, into build/site.  wheel: build it into dist/.  clean: remove what these made.
+# bench: measure SDI against eager PyTorch and torch.compile (BENCH=--quick: the goals alone).
+# Each sets up .venv itself, once.
 
 SHELL := /bin/bash
 # The first Python of a supported version that can make an environment; PYTHON=... chooses another.
@@ -12,7 +13,7 @@ BIN := .venv/bin
 # Training on a CPU frees and takes large tensors all the time: have glibc keep them (up to 7x faster).
 MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 
-.PHONY: demo test slow fix style lint wheel bench clean
+.PHONY: demo test slow fix style lint docs wheel bench clean tree
 
 demo: .venv/.demo
 	$(BIN)/sdi-plugin demo --out runs/demo --resume
@@ -36,10 +37,17 @@ style: | $(BIN)/clang-format
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
-lint: .venv/.test style
-	rm -rf .venv/tree && mkdir -p .venv/tree/sdi_plugin && ln -s "$(CURDIR)"/sdi_plugin/* "$(CURDIR)/adapters" .venv/tree/sdi_plugin/
+lint: .venv/.test style tree
 	$(BIN)/pyright
 	cd .venv/tree && ../bin/lint-imports --config ../../pyproject.toml
+
+docs: .venv/.docs tree
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "open build/site/index.html; to search it: $(BIN)/python -m http.server -d build/site"
+
+# The package as it is installed, for tools that read its source: the folder adapters/ is sdi_plugin.adapters.
+tree: | .venv/bin/python
+	rm -rf .venv/tree && mkdir -p .venv/tree/sdi_plugin && ln -s "$(CURDIR)"/sdi_plugin/* "$(CURDIR)/adapters" .venv/tree/sdi_plugin/
 
 wheel: .venv/.test
 	rm -rf dist build && $(BIN)/python -m build --wheel
@@ -61,4 +69,9 @@ $(BIN)/clang-format:
 .venv/.demo .venv/.test .venv/.bench: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/cpu/csrc/*) | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$*]'
 	$(BIN)/sdi-plugin nnunet enable >/dev/null  # an editable install cannot bring these files
+	touch $@
+
+# Without the package, which takes minutes: the reference is read from the source, not from the imported package.
+.venv/.docs: pyproject.toml constraints.txt | .venv/bin/python
+	sed -n 's/^docs = \[\(.*\)\]$$/\1/p' pyproject.toml | tr ',' ' ' | xargs $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 	touch $@

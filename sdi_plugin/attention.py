@@ -24,6 +24,14 @@ class ChannelAttention(nn.Module):
 
     Raises:
         ValueError: channels or reduction below 1; dim not 2 or 3.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import ChannelAttention
+        >>> x = torch.randn(2, 64, 20, 30)
+        >>> gate = ChannelAttention(64)(x)
+        >>> gate.shape, (gate * x).shape
+        (torch.Size([2, 64, 1, 1]), torch.Size([2, 64, 20, 30]))
     """
 
     def __init__(self, channels: int, reduction: int = 16, dim: int = 2):
@@ -58,6 +66,12 @@ class SpatialAttention(nn.Module):
 
     Raises:
         ValueError: kernel_size even or below 1; dim not 2 or 3.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import SpatialAttention
+        >>> SpatialAttention(dim=3)(torch.randn(2, 16, 8, 20, 30)).shape
+        torch.Size([2, 1, 8, 20, 30])
     """
 
     def __init__(self, kernel_size: int = 7, dim: int = 2):

@@ -37,6 +37,15 @@ class UNetV2Decoder(nn.Module):
 
     Raises:
         ValueError: an argument out of range; the features differ from what was announced, see `SDISkip`.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import UNetV2Decoder
+        >>> decoder = UNetV2Decoder([16, 32, 64])
+        >>> features = [torch.randn(2, 16, 40, 32), torch.randn(2, 32, 20, 16), torch.randn(2, 64, 10, 8)]
+        >>> y = decoder(features)[0]
+        >>> torch.nn.Conv2d(32, 4, kernel_size=1)(y).shape  # a head
+        torch.Size([2, 4, 40, 32])
     """
 
     def __init__(

@@ -40,6 +40,15 @@ def structure_loss(
     Raises:
         TypeError: the logits are not floating point.
         ValueError: the shapes differ, or S has not two or three axes.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import structure_loss
+        >>> target = torch.zeros(1, 1, 8, 8)
+        >>> target[..., 2:6, 2:6] = 1
+        >>> right, wrong = structure_loss(20 * target - 10, target), structure_loss(10 - 20 * target, target)
+        >>> bool(right < 0.01 < 1 < wrong)
+        True
     """
     _check(logits, target, "target")
     if valid is not None:
@@ -68,7 +77,15 @@ def structure_loss(
 
 
 class StructureLoss(nn.Module):
-    """`structure_loss` as a module."""
+    """`structure_loss` as a module.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import StructureLoss
+        >>> criterion = StructureLoss()
+        >>> criterion(torch.randn(2, 1, 32, 32), torch.ones(2, 1, 32, 32)).shape
+        torch.Size([])
+    """
 
     def __init__(self, unweighted_bce: bool = False) -> None:
         super().__init__()
@@ -101,6 +118,14 @@ class DeepSupervisionLoss(nn.Module):
     Raises:
         ValueError: no weights, a weight that is not finite, no outputs, another number of outputs than of weights, or a
             target whose number of axes fits neither form.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import DeepSupervisionLoss
+        >>> criterion = DeepSupervisionLoss(torch.nn.CrossEntropyLoss(), weights=[1, 0.5])
+        >>> heads = [torch.randn(2, 3, 32, 32), torch.randn(2, 3, 16, 16)]
+        >>> criterion(heads, torch.randint(0, 3, (2, 32, 32))).shape
+        torch.Size([])
     """
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], weights: Sequence[float] | None = None) -> None:

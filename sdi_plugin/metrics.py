@@ -21,7 +21,16 @@ __all__ = [
 
 
 class Confusion(NamedTuple):
-    """Pixel counts, int64: (B,) one an image, or scalars when pooled."""
+    """Pixel counts, int64: (B,) one an image, or scalars when pooled.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import metrics
+        >>> prediction, target = torch.tensor([[1, 1, 0, 0]]).bool(), torch.tensor([[1, 0, 0, 0]]).bool()
+        >>> counts = metrics.confusion(prediction, target)
+        >>> counts.tp, counts.pooled().fp
+        (tensor([1]), tensor(1))
+    """
 
     tp: Tensor
     fp: Tensor
@@ -42,6 +51,13 @@ def confusion(prediction: Tensor, target: Tensor) -> Confusion:
     Raises:
         TypeError: a mask is not boolean.
         ValueError: the shapes differ, or have no axis after B.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import metrics
+        >>> prediction, target = torch.tensor([[1, 1, 0, 0]]).bool(), torch.tensor([[1, 0, 0, 0]]).bool()
+        >>> metrics.confusion(prediction, target)
+        Confusion(tp=tensor([1]), fp=tensor([1]), fn=tensor([0]), tn=tensor([2]))
     """
     _check_masks(prediction, target)
     predicted = prediction.flatten(1).sum(1)
@@ -51,22 +67,50 @@ def confusion(prediction: Tensor, target: Tensor) -> Confusion:
 
 
 def dice(counts: Confusion) -> Tensor:
-    """2 tp / (2 tp + fp + fn), float64, the shape of the counts. 1 where prediction and target are both empty."""
+    """2 tp / (2 tp + fp + fn), float64, the shape of the counts. 1 where prediction and target are both empty.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import metrics
+        >>> metrics.dice(metrics.Confusion(*torch.tensor([1, 1, 0, 2])))  # tp, fp, fn, tn
+        tensor(0.6667, dtype=torch.float64)
+    """
     return _overlap(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
 
 
 def iou(counts: Confusion) -> Tensor:
-    """tp / (tp + fp + fn), float64, the shape of the counts. 1 where prediction and target are both empty."""
+    """tp / (tp + fp + fn), float64, the shape of the counts. 1 where prediction and target are both empty.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import metrics
+        >>> metrics.iou(metrics.Confusion(*torch.tensor([1, 1, 0, 2])))  # tp, fp, fn, tn
+        tensor(0.5000, dtype=torch.float64)
+    """
     return _overlap(counts.tp, counts.tp + counts.fp + counts.fn)
 
 
 def sensitivity(counts: Confusion) -> Tensor:
-    """tp / (tp + fn), float64, the shape of the counts. nan where the target is empty."""
+    """tp / (tp + fn), float64, the shape of the counts. nan where the target is empty.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import metrics
+        >>> metrics.sensitivity(metrics.Confusion(*torch.tensor([1, 1, 0, 2])))  # tp, fp, fn, tn
+        tensor(1., dtype=torch.float64)
+    """
     return counts.tp.double() / (counts.tp + counts.fn).double()
 
 
 def specificity(counts: Confusion) -> Tensor:
-    """tn / (tn + fp), float64, the shape of the counts. nan where the target covers the whole image."""
+    """tn / (tn + fp), float64, the shape of the counts. nan where the target covers the whole image.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import metrics
+        >>> metrics.specificity(metrics.Confusion(*torch.tensor([1, 1, 0, 2])))  # tp, fp, fn, tn
+        tensor(0.6667, dtype=torch.float64)
+    """
     return counts.tn.double() / (counts.tn + counts.fp).double()
 
 
@@ -78,6 +122,12 @@ def mae(probability: Tensor, target: Tensor) -> Tensor:
 
     Raises:
         ValueError: the shapes differ, or have no axis after B.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import metrics
+        >>> metrics.mae(torch.tensor([[0.9, 0.5]]), torch.tensor([[1, 0]]))
+        tensor([0.3000], dtype=torch.float64)
     """
     _check_shapes(probability, target)
     # An image at a time: a sum over a batch may add up in another order, and the last digit would depend on the batch.
@@ -105,6 +155,14 @@ def hd95(prediction: Tensor, target: Tensor, spacing: Sequence[float] | None = N
         ImportError: scipy is not installed.
         TypeError: a mask is not boolean.
         ValueError: the shapes differ or have no axis after B; spacing has not one positive number for each axis of S.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import metrics
+        >>> prediction, target = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+        >>> prediction[0, 4, 2], target[0, 4, 5] = True, True
+        >>> metrics.hd95(prediction, target), metrics.hd95(prediction, target, spacing=(1, 0.5))
+        (tensor([3.], dtype=torch.float64), tensor([1.5000], dtype=torch.float64))
     """
     _check_masks(prediction, target)
     _check_spacing(spacing, prediction.ndim - 1)
@@ -134,6 +192,16 @@ class SegmentationMetrics:
     Raises:
         ImportError: hd95 is on and scipy is not installed.
         ValueError: threshold outside [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import SegmentationMetrics
+        >>> metrics = SegmentationMetrics()
+        >>> metrics.update(torch.tensor([[[0.9, 0.8], [0.1, 0.2]]]), torch.tensor([[[1, 1], [0, 0]]]))
+        >>> metrics.update(torch.tensor([[[0.9, 0.1], [0.1, 0.2]]]), torch.tensor([[[1, 1], [1, 0]]]))
+        >>> scores = metrics.compute()
+        >>> scores["images"], scores["mean_dice"], round(scores["pooled_dice"], 3)
+        (2, 0.75, 0.75)
     """
 
     def __init__(self, threshold: float = 0.5, hd95: bool = False, spacing: Sequence[float] | None = None) -> None:

@@ -48,6 +48,16 @@ class UNetV2(nn.Module):
             single pixel at the coarsest level (batch norm).
         ImportError: timm is not installed.
         FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: encoder_weights is missing or does not match.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import UNetV2
+        >>> model = UNetV2("pvt_v2_b0", classes=2, deep_supervision=2)
+        >>> images = torch.randn(2, 3, 64, 90)
+        >>> [logits.shape for logits in model(images)]
+        [torch.Size([2, 2, 64, 90]), torch.Size([2, 2, 64, 90])]
+        >>> model.eval()(images).shape
+        torch.Size([2, 2, 64, 90])
     """
 
     def __init__(

@@ -84,6 +84,14 @@ class SDI(nn.Module):
     Raises:
         ValueError: len(xs) != levels; a channel count differs from C; level out of range; channels or levels below 1;
             another norm, fusion or init.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import SDI
+        >>> sdi = SDI(channels=32, levels=3)
+        >>> xs = [torch.randn(1, 32, 40, 30), torch.randn(1, 32, 20, 15), torch.randn(1, 32, 10, 8)]
+        >>> sdi(xs, level=1).shape
+        torch.Size([1, 32, 20, 15])
     """
 
     bound: Tensor
@@ -186,6 +194,14 @@ class SDISkip(nn.Module):
         ValueError: an argument out of range; the number, the axes, the channels or the batch of the maps differ from
             what was announced; in training mode, a level has a single value per channel, of which batch norm can learn
             no variance.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import SDISkip
+        >>> skip = SDISkip([16, 32], out_channels=[16, 32], dim=3)
+        >>> features = [torch.randn(2, 16, 8, 20, 30), torch.randn(2, 32, 8, 10, 15)]
+        >>> [h.shape[1:] for h in skip(features)]
+        [torch.Size([16, 8, 20, 30]), torch.Size([32, 8, 10, 15])]
     """
 
     def __init__(

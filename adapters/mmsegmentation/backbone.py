@@ -48,6 +48,13 @@ class PVTv2(BaseModule):
         ValueError: an argument out of range, or an image of other channels or fewer pixels.
         FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: on loading: the file is missing or does not match.
         RuntimeError: the hub or the URL's host does not answer within seconds.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin.adapters.mmsegmentation import PVTv2
+        >>> backbone = PVTv2("pvt_v2_b0")  # in a config: backbone=dict(type="PVTv2", name="pvt_v2_b0")
+        >>> [f.shape[1:] for f in backbone(torch.randn(1, 3, 64, 96))]
+        [torch.Size([32, 16, 24]), torch.Size([64, 8, 12]), torch.Size([160, 4, 6]), torch.Size([256, 2, 3])]
     """
 
     def __init__(

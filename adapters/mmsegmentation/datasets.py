@@ -35,6 +35,12 @@ class LesionDataset(BaseSegDataset):
         FileNotFoundError: no such folders; no dataset.json, and no img_suffix given; no such split, with those that are
             there.
         ValueError: no folder; dataset.json is of another layout.
+
+    Examples:
+        >>> from sdi_plugin.adapters.mmsegmentation import LesionDataset
+        >>> dataset = LesionDataset("data/isic2018", ann_file="splits/train.txt")
+        >>> len(dataset), dataset.metainfo["classes"]
+        (1, ('background', 'lesion'))
     """
 
     METAINFO: ClassVar[dict] = {"classes": ("background", "lesion"), "palette": _PALETTE}
@@ -81,17 +87,38 @@ class LesionDataset(BaseSegDataset):
 
 @DATASETS.register_module()
 class ISICDataset(LesionDataset):
-    """Skin lesions of the ISIC challenges 2016, 2017 and 2018 (task 1), see `LesionDataset`."""
+    """Skin lesions of the ISIC challenges 2016, 2017 and 2018 (task 1), see `LesionDataset`.
+
+    Examples:
+        >>> from sdi_plugin.adapters.mmsegmentation import ISICDataset
+        >>> dataset = ISICDataset("data/isic2018", ann_file="splits/test.txt")
+        >>> len(dataset), dataset.metainfo["classes"]
+        (1, ('background', 'lesion'))
+    """
 
 
 @DATASETS.register_module()
 class PH2Dataset(LesionDataset):
-    """Skin lesions of PH2, see `LesionDataset`."""
+    """Skin lesions of PH2, see `LesionDataset`.
+
+    Examples:
+        >>> from sdi_plugin.adapters.mmsegmentation import PH2Dataset
+        >>> dataset = PH2Dataset("data/ph2", ann_file="splits/all.txt")
+        >>> dataset.metainfo["classes"]
+        ('background', 'lesion')
+    """
 
 
 @DATASETS.register_module()
 class PolypDataset(LesionDataset):
-    """Polyps of Kvasir-SEG, ClinicDB, ColonDB, CVC-300 and ETIS, see `LesionDataset`: classes background and polyp."""
+    """Polyps of Kvasir-SEG, ClinicDB, ColonDB, CVC-300 and ETIS, see `LesionDataset`: classes background and polyp.
+
+    Examples:
+        >>> from sdi_plugin.adapters.mmsegmentation import PolypDataset
+        >>> dataset = PolypDataset(["data/kvasir", "data/clinicdb"], ann_file="splits/pranet_train.txt")
+        >>> sorted({item["dataset_name"] for item in dataset}), dataset.metainfo["classes"]
+        (['clinicdb', 'kvasir'], ('background', 'polyp'))
+    """
 
     METAINFO: ClassVar[dict] = {"classes": ("background", "polyp"), "palette": _PALETTE}
 
@@ -112,6 +139,13 @@ class MaskToLabels(BaseTransform):
     Raises:
         ValueError: another `foreground`; a mask with other values; with None, masks of both kinds in one folder, where
             255 may be foreground or ignored.
+
+    Examples:
+        >>> import numpy as np
+        >>> from sdi_plugin.adapters.mmsegmentation import MaskToLabels
+        >>> to_labels = MaskToLabels()  # in a pipeline: dict(type="MaskToLabels")
+        >>> to_labels({"gt_seg_map": np.array([[0, 255]])})["gt_seg_map"]
+        array([[0, 1]], dtype=uint8)
     """
 
     def __init__(self, foreground: int | None = None) -> None:

@@ -62,6 +62,15 @@ class UNetV2Head(BaseDecodeHead):
             out_channels=1 a sampler, a class_weight of other than one value (the foreground's), or a loss that is not
             right for it: right are StructureLoss, CrossEntropyLoss and DiceLoss with use_sigmoid=True, and any loss
             with the attribute takes_one_channel. Fewer or other maps than announced, or not from fine to coarse.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin.adapters.mmsegmentation import UNetV2Head
+        >>> head = UNetV2Head(in_channels=[32, 64], num_classes=2)
+        >>> head.eval()([torch.randn(1, 32, 16, 24), torch.randn(1, 64, 8, 12)]).shape
+        torch.Size([1, 2, 16, 24])
+
+        In a config: `decode_head=dict(type="UNetV2Head", in_channels=[32, 64, 160, 256], num_classes=2)`.
     """
 
     def __init__(

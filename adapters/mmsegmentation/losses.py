@@ -27,6 +27,13 @@ class StructureLoss(nn.Module):
 
     Raises:
         ValueError: other channels; a `weight` of pixels (samplers give one), which this loss has of its own.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin.adapters.mmsegmentation import StructureLoss
+        >>> criterion = StructureLoss()  # in a config: loss_decode=dict(type="StructureLoss")
+        >>> criterion(torch.randn(2, 1, 32, 32), torch.randint(0, 2, (2, 32, 32))).shape
+        torch.Size([])
     """
 
     takes_one_channel = True  # for UNetV2Head

@@ -66,6 +66,17 @@ class LesionMetric(BaseMetric):
     Raises:
         ValueError: foreground is no class of the prediction; format_only without output_dir; two images whose
             predictions would have one file, or one without a path.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin.adapters.mmsegmentation import LesionMetric
+        >>> metric = LesionMetric()  # in a config: val_evaluator=dict(type="LesionMetric")
+        >>> label = {"data": torch.tensor([[[0, 1], [1, 1]]])}
+        >>> probability = {"data": torch.tensor([[[0.1, 0.9], [0.9, 0.2]]])}
+        >>> prediction = {"data": torch.tensor([[[0, 1], [1, 0]]])}
+        >>> metric.process(None, [{"gt_sem_seg": label, "seg_logits": probability, "pred_sem_seg": prediction}])
+        >>> metric.evaluate(size=1)["DSC"]
+        80.0
     """
 
     def __init__(

@@ -27,6 +27,16 @@ class MultiScaleSegDataPreProcessor(SegDataPreProcessor):
 
     Raises:
         ValueError: no scales, or one that is not positive.
+
+    Examples:
+        >>> import torch
+        >>> from mmengine.structures import PixelData
+        >>> from sdi_plugin.adapters.mmsegmentation import MultiScaleSegDataPreProcessor
+        >>> from mmseg.structures import SegDataSample
+        >>> sample = SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, 64, 64)))
+        >>> to_batch = MultiScaleSegDataPreProcessor(scales=[1.5], size=(64, 64))
+        >>> to_batch({"inputs": [torch.zeros(3, 64, 64)], "data_samples": [sample]}, training=True)["inputs"].shape
+        torch.Size([1, 3, 96, 96])
     """
 
     def __init__(self, scales: Sequence[float] = (0.75, 1.0, 1.25), divisor: int = 32, **kwargs: Any):

@@ -30,6 +30,13 @@ class SDINeck(BaseModule):
 
     Raises:
         ValueError: an argument out of range, or other maps than announced; see `sdi_plugin.SDISkip`.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin.adapters.mmsegmentation import SDINeck
+        >>> neck = SDINeck(in_channels=[32, 64])  # in a config: neck=dict(type="SDINeck", in_channels=[32, 64])
+        >>> [f.shape[1:] for f in neck([torch.randn(2, 32, 16, 24), torch.randn(2, 64, 8, 12)])]
+        [torch.Size([32, 16, 24]), torch.Size([64, 8, 12])]
     """
 
     def __init__(

@@ -23,6 +23,15 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     Raises:
         ValueError: no rate in (0, 1], or other keys in paramwise_cfg.
         TypeError: the model has no such backbone.
+
+    Examples:
+        >>> from torch import nn
+        >>> from sdi_plugin.adapters.mmsegmentation import LayerDecayConstructor, PVTv2
+        >>> wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-4))
+        >>> construct = LayerDecayConstructor(wrapper, dict(layer_decay_rate=0.9))
+        >>> groups = construct(nn.ModuleDict({"backbone": PVTv2("pvt_v2_b0")})).param_groups
+        >>> min(group["lr"] for group in groups) < max(group["lr"] for group in groups) == 1e-4
+        True
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):

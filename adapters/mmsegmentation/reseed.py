@@ -24,6 +24,12 @@ class ReseedHook(Hook):
 
     Convention:
         Seeds Python's, numpy's and torch's generators, on all devices.
+
+    Examples:
+        >>> from sdi_plugin.adapters.mmsegmentation import ReseedHook
+        >>> hook = ReseedHook()  # in a config: custom_hooks=[dict(type="ReseedHook")], randomness=dict(seed=0)
+        >>> hook.priority
+        'VERY_HIGH'
     """
 
     priority = "VERY_HIGH"

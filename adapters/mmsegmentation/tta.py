@@ -20,6 +20,13 @@ class MeanProbabilityTTA(SegTTAModel):
     Convention:
         `seg_logits` of the result is what mmseg's segmentors give: with one channel the probability (1, H, W), with K
         channels logits (K, H, W), here the logarithm of the mean probability, so that its softmax is that mean.
+
+    Examples:
+        >>> from mmengine.config import Config
+        >>> import sdi_plugin.adapters.mmsegmentation
+        >>> config = Config.fromfile("configs/unetv2_pvt_isic.py")  # `mim test ... --tta` reads tta_model
+        >>> config.tta_model
+        {'type': 'MeanProbabilityTTA'}
     """
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[Any]]) -> list[Any]:

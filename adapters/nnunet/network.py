@@ -116,7 +116,18 @@ class PlanUNetV2(nn.Module):
 
 
 class PlainConvUNetV2(PlanUNetV2):
-    """`PlanUNetV2` in place of nnU-Net's PlainConvUNet: its plans build it."""
+    """`PlanUNetV2` in place of nnU-Net's PlainConvUNet: its plans build it.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> from sdi_plugin.adapters.nnunet import PlainConvUNetV2
+        >>> plan = dict(conv_op=nn.Conv3d, kernel_sizes=3, strides=[1, (1, 2, 2), 2], n_conv_per_stage=1)
+        >>> norm = dict(norm_op=nn.InstanceNorm3d, norm_op_kwargs=dict(affine=True), nonlin=nn.LeakyReLU)
+        >>> network = PlainConvUNetV2(1, 3, n_stages=3, features_per_stage=[8, 16, 32], **plan, **norm)
+        >>> network(torch.randn(2, 1, 8, 16, 16)).shape
+        torch.Size([2, 3, 8, 16, 16])
+    """
 
     encoder_class = PlainConvEncoder
 
@@ -127,7 +138,18 @@ class PlainConvUNetV2(PlanUNetV2):
 
 
 class ResidualEncoderUNetV2(PlanUNetV2):
-    """`PlanUNetV2` in place of nnU-Net's ResidualEncoderUNet, of the presets ResEnc M, L and XL."""
+    """`PlanUNetV2` in place of nnU-Net's ResidualEncoderUNet, of the presets ResEnc M, L and XL.
+
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> from sdi_plugin.adapters.nnunet import ResidualEncoderUNetV2
+        >>> plan = dict(conv_op=nn.Conv3d, kernel_sizes=3, strides=[1, (1, 2, 2), 2], n_blocks_per_stage=1)
+        >>> norm = dict(norm_op=nn.InstanceNorm3d, norm_op_kwargs=dict(affine=True), nonlin=nn.LeakyReLU)
+        >>> network = ResidualEncoderUNetV2(1, 3, n_stages=3, features_per_stage=[8, 16, 32], **plan, **norm)
+        >>> network(torch.randn(2, 1, 8, 16, 16)).shape
+        torch.Size([2, 3, 8, 16, 16])
+    """
 
     encoder_class = ResidualEncoder
 

@@ -57,28 +57,60 @@ class _UNetV2Planner(ExperimentPlanner):
 
 
 class nnUNetPlannerUNetV2(_UNetV2Planner):  # noqa: N801
-    """nnU-Net's default planner for U-Net v2; train with -p nnUNetUNetV2Plans."""
+    """nnU-Net's default planner for U-Net v2; train with -p nnUNetUNetV2Plans.
+
+    Examples:
+        `sdi-plugin nnunet run nnUNetv2_plan_experiment -d 4 -pl nnUNetPlannerUNetV2` calls it.
+
+        >>> from sdi_plugin.adapters.nnunet import nnUNetPlannerUNetV2
+        >>> nnUNetPlannerUNetV2.default_plans_name
+        'nnUNetUNetV2Plans'
+    """
 
     network = PlainConvUNetV2
     default_plans_name = "nnUNetUNetV2Plans"
 
 
 class nnUNetPlannerUNetV2ResEncM(_UNetV2Planner, nnUNetPlannerResEncM):  # noqa: N801
-    """nnU-Net's ResEnc M, for GPUs of 9 to 11 GB, for U-Net v2; train with -p nnUNetUNetV2ResEncUNetMPlans."""
+    """nnU-Net's ResEnc M, for GPUs of 9 to 11 GB, for U-Net v2; train with -p nnUNetUNetV2ResEncUNetMPlans.
+
+    Examples:
+        `sdi-plugin nnunet run nnUNetv2_plan_experiment -d 4 -pl nnUNetPlannerUNetV2ResEncM` calls it.
+
+        >>> from sdi_plugin.adapters.nnunet import nnUNetPlannerUNetV2ResEncM
+        >>> nnUNetPlannerUNetV2ResEncM.default_plans_name
+        'nnUNetUNetV2ResEncUNetMPlans'
+    """
 
     network = ResidualEncoderUNetV2
     default_plans_name = "nnUNetUNetV2ResEncUNetMPlans"
 
 
 class nnUNetPlannerUNetV2ResEncL(_UNetV2Planner, nnUNetPlannerResEncL):  # noqa: N801
-    """nnU-Net's ResEnc L, for GPUs of 24 GB, for U-Net v2; train with -p nnUNetUNetV2ResEncUNetLPlans."""
+    """nnU-Net's ResEnc L, for GPUs of 24 GB, for U-Net v2; train with -p nnUNetUNetV2ResEncUNetLPlans.
+
+    Examples:
+        `sdi-plugin nnunet run nnUNetv2_plan_experiment -d 4 -pl nnUNetPlannerUNetV2ResEncL` calls it.
+
+        >>> from sdi_plugin.adapters.nnunet import nnUNetPlannerUNetV2ResEncL
+        >>> nnUNetPlannerUNetV2ResEncL.default_plans_name
+        'nnUNetUNetV2ResEncUNetLPlans'
+    """
 
     network = ResidualEncoderUNetV2
     default_plans_name = "nnUNetUNetV2ResEncUNetLPlans"
 
 
 class nnUNetPlannerUNetV2ResEncXL(_UNetV2Planner, nnUNetPlannerResEncXL):  # noqa: N801
-    """nnU-Net's ResEnc XL, for GPUs of 40 GB, for U-Net v2; train with -p nnUNetUNetV2ResEncUNetXLPlans."""
+    """nnU-Net's ResEnc XL, for GPUs of 40 GB, for U-Net v2; train with -p nnUNetUNetV2ResEncUNetXLPlans.
+
+    Examples:
+        `sdi-plugin nnunet run nnUNetv2_plan_experiment -d 4 -pl nnUNetPlannerUNetV2ResEncXL` calls it.
+
+        >>> from sdi_plugin.adapters.nnunet import nnUNetPlannerUNetV2ResEncXL
+        >>> nnUNetPlannerUNetV2ResEncXL.default_plans_name
+        'nnUNetUNetV2ResEncUNetXLPlans'
+    """
 
     network = ResidualEncoderUNetV2
     default_plans_name = "nnUNetUNetV2ResEncUNetXLPlans"

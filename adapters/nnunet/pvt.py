@@ -33,6 +33,13 @@ class PVTUNetV2(nn.Module):
 
     Raises:
         ValueError: an image of other channels or axes; see also `sdi_plugin.UNetV2`.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin.adapters.nnunet import PVTUNetV2
+        >>> network = PVTUNetV2(1, 3, "pvt_v2_b0")
+        >>> [tuple(logits.shape[2:]) for logits in network(torch.randn(2, 1, 64, 96))]
+        [(64, 96), (32, 48), (16, 24), (8, 12)]
     """
 
     def __init__(

@@ -31,6 +31,14 @@ class nnUNetTrainerUNetV2(nnUNetTrainer):  # noqa: N801  nnU-Net finds trainers 
 
     Attributes:
         epochs, learning_rate: of the class; None leaves nnU-Net's own.
+
+    Examples:
+        `nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerUNetV2` trains it; a subclass changes the recipe:
+
+        >>> from sdi_plugin.adapters.nnunet import nnUNetTrainerUNetV2
+        >>> class nnUNetTrainerMine(nnUNetTrainerUNetV2):
+        ...     epochs = 200
+        ...     learning_rate = 5e-3
     """
 
     epochs: int | None = None

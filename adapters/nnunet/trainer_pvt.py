@@ -47,6 +47,14 @@ class nnUNetTrainerUNetV2PVT(nnUNetTrainerUNetV2):  # noqa: N801
     Raises:
         ValueError: a 3-D configuration.
         FileNotFoundError, RuntimeError, sdi_plugin.checkpoint.CheckpointError: no ImageNet weights; before training.
+
+    Examples:
+        `nnUNetv2_train 4 2d 0 -tr nnUNetTrainerUNetV2PVT` trains it; a subclass changes the recipe:
+
+        >>> from sdi_plugin.adapters.nnunet import nnUNetTrainerUNetV2PVT
+        >>> class nnUNetTrainerMine(nnUNetTrainerUNetV2PVT):
+        ...     epochs = 200
+        ...     learning_rate = 5e-3
     """
 
     epochs = 300
@@ -104,7 +112,15 @@ class nnUNetTrainerUNetV2PVT(nnUNetTrainerUNetV2):  # noqa: N801
 
 
 class nnUNetTrainerUNetV2PVT_noPretrain(nnUNetTrainerUNetV2PVT):  # noqa: N801
-    """nnUNetTrainerUNetV2PVT from a random start."""
+    """nnUNetTrainerUNetV2PVT from a random start.
+
+    Examples:
+        `nnUNetv2_train 4 2d 0 -tr nnUNetTrainerUNetV2PVT_noPretrain` trains it.
+
+        >>> from sdi_plugin.adapters.nnunet import nnUNetTrainerUNetV2PVT_noPretrain
+        >>> nnUNetTrainerUNetV2PVT_noPretrain.epochs, nnUNetTrainerUNetV2PVT_noPretrain.pretrained
+        (300, False)
+    """
 
     pretrained = False
 

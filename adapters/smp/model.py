@@ -70,6 +70,14 @@ class UNetV2(SegmentationModel):
         TypeError: kwargs for an encoder that takes none.
         FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: encoder_weights is missing or does not match.
         RuntimeError: the hub cannot be reached.
+
+    Examples:
+        >>> import segmentation_models_pytorch as smp
+        >>> import torch
+        >>> import sdi_plugin.adapters.smp
+        >>> model = smp.UNetV2("resnet18", encoder_weights=None, classes=4)
+        >>> model.eval()(torch.randn(1, 3, 97, 130)).shape
+        torch.Size([1, 4, 97, 130])
     """
 
     requires_divisible_input_shape = False

@@ -46,6 +46,14 @@ def with_sdi(
     Raises:
         TypeError: not a model of smp.
         ValueError: the model has SDI already, or its decoder takes more than the encoder's features (DPT).
+
+    Examples:
+        >>> import segmentation_models_pytorch as smp
+        >>> import torch
+        >>> from sdi_plugin.adapters.smp import with_sdi
+        >>> model = with_sdi(smp.Unet("resnet18", encoder_weights=None))
+        >>> model.eval()(torch.randn(1, 3, 64, 96)).shape
+        torch.Size([1, 1, 64, 96])
     """
     if not isinstance(model, SegmentationModel):
         raise TypeError(f"with_sdi: expected a model of segmentation_models_pytorch, got {type(model).__name__}.")

@@ -35,6 +35,13 @@ def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         CheckpointError: another architecture, an encoder alone or other than pvt_v2_b0 to b5 (and b2_li), or without
             the parameters that tell.
+
+    Examples:
+        >>> from sdi_plugin import checkpoint
+        >>> state = checkpoint.read("UNet_v2_official.pth")
+        >>> arguments = checkpoint.describe(state)
+        >>> arguments["encoder"], arguments["classes"], arguments["channels"]
+        ('pvt_v2_b0', 2, 32)
     """
     core, _ = convert(state)
     return describe_core(core)
@@ -57,7 +64,14 @@ def describe_core(core: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def without_weights(build: Callable[[], _Module]) -> _Module:
-    """build() on the meta device, for the names and shapes of its parameters alone."""
+    """build() on the meta device, for the names and shapes of its parameters alone.
+
+    Examples:
+        >>> from sdi_plugin import UNetV2, checkpoint
+        >>> network = checkpoint.without_weights(lambda: UNetV2("pvt_v2_b5"))
+        >>> next(network.parameters()).device
+        device(type='meta')
+    """
     try:
         with torch.device("meta"):
             return build()

@@ -13,7 +13,15 @@ from sdi_plugin.checkpoint.reading import read
 
 
 def load(model: nn.Module, path: str | Path, heads: str = "strict") -> list[str]:
-    """Load a file into a core `UNetV2`, see `load_state` and `read`."""
+    """Load a file into a core `UNetV2`, see `load_state` and `read`.
+
+    Examples:
+        >>> from sdi_plugin import UNetV2, checkpoint
+        >>> model = UNetV2(**checkpoint.describe(checkpoint.read("UNet_v2_official.pth")))
+        >>> dropped = checkpoint.load(model, "UNet_v2_official.pth")
+        >>> "deconv5.weight" in dropped
+        True
+    """
     try:
         return load_state(model, read(path), heads)
     except CheckpointError as error:
@@ -36,6 +44,13 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], heads: str = "stri
     Raises:
         CheckpointError: names that are missing or unexpected, or other shapes; the model is unchanged.
         ValueError: another `heads`.
+
+    Examples:
+        >>> from sdi_plugin import checkpoint
+        >>> state = checkpoint.read("UNet_v2_official.pth")
+        >>> from sdi_plugin import UNetV2
+        >>> model = UNetV2("pvt_v2_b0", classes=2)  # the finest head alone
+        >>> dropped = checkpoint.load_state(model, state, heads="drop")
     """
     if heads not in ("strict", "drop"):
         raise ValueError(f'load: expected heads="strict" or "drop", got {heads!r}.')
@@ -68,6 +83,12 @@ def load_encoder(model: nn.Module, path: str | Path, owner: str) -> None:
         FileNotFoundError: there is no such file.
         CheckpointError: unreadable (see `read`), names that are missing or unexpected, or other shapes; the model is
             unchanged.
+
+    Examples:
+        >>> import timm
+        >>> from sdi_plugin import checkpoint
+        >>> encoder = timm.create_model("pvt_v2_b0", features_only=True)
+        >>> checkpoint.load_encoder(encoder, "pvt_v2_b0.pth", owner="pvt_v2_b0")
     """
     expected = model.state_dict()
     # timm's pyramids have their classifier's names but for some dots: stages_0 is stages.0 there.
@@ -92,7 +113,14 @@ def load_encoder(model: nn.Module, path: str | Path, owner: str) -> None:
 
 
 def check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], owner: str) -> None:
-    """Raise a CheckpointError that names what differs between two state dicts in names and shapes."""
+    """Raise a CheckpointError that names what differs between two state dicts in names and shapes.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import checkpoint
+        >>> expected = torch.nn.Linear(2, 1).state_dict()
+        >>> checkpoint.check(expected, expected, "Linear")  # no error: they fit
+    """
     differences = []
     if missing := [key for key in expected if key not in state]:
         differences.append(f"Missing: {shorten(missing)}.")

@@ -25,6 +25,12 @@ def identify(state: Mapping[str, Tensor]) -> str:
 
     Raises:
         CheckpointError: of another architecture.
+
+    Examples:
+        >>> from sdi_plugin import checkpoint
+        >>> state = checkpoint.read("UNet_v2_official.pth")
+        >>> checkpoint.identify(state)
+        'official'
     """
     naming = _naming(state)
     if naming is None:
@@ -50,6 +56,13 @@ def convert(state: Mapping[str, Tensor], to: str = "core") -> tuple[dict[str, Te
     Raises:
         CheckpointError: of another architecture, an encoder alone, or two names for the same parameter.
         ValueError: another `to`.
+
+    Examples:
+        >>> from sdi_plugin import checkpoint
+        >>> state = checkpoint.read("UNet_v2_official.pth")
+        >>> converted, dropped = checkpoint.convert(state, to="smp")
+        >>> checkpoint.identify(converted)
+        'smp'
     """
     if to not in _FROM_CORE:
         raise ValueError(f"convert: expected to={', '.join(map(repr, _FROM_CORE))}, got {to!r}.")

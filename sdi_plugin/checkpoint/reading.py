@@ -36,6 +36,12 @@ def read(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: not a file (a folder, a FIFO), an empty file, not a checkpoint, truncated, damaged, classes
             that weights_only refuses, no tensors, or tensors without data, see `tensors.usable`.
         ImportError: a safetensors file, and safetensors is not installed.
+
+    Examples:
+        >>> from sdi_plugin import checkpoint
+        >>> state = checkpoint.read("UNet_v2_official.pth")
+        >>> state["seg_outs.0.weight"].shape
+        torch.Size([2, 32, 1, 1])
     """
     path = Path(path)
     found = contents(path)

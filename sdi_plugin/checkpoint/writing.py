@@ -24,6 +24,12 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
     Raises:
         FileNotFoundError: the folder does not exist.
         ImportError: safetensors is not installed.
+
+    Examples:
+        >>> from sdi_plugin import UNetV2, checkpoint
+        >>> checkpoint.save("unetv2.safetensors", UNetV2("pvt_v2_b0").state_dict())
+        >>> checkpoint.identify(checkpoint.read("unetv2.safetensors"))
+        'core'
     """
     path = Path(path)
     if not path.parent.is_dir():

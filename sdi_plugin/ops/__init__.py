@@ -20,6 +20,11 @@ def backends() -> dict[str, dict[str, bool | str]]:
     Returns:
         For "reference", "cpu" and "triton": `available`, and the `reason` when it is not (else an empty string).
         For "cpu" also the `isa`, the instruction set in use: "avx512", "avx2" or "baseline".
+
+    Examples:
+        >>> from sdi_plugin import ops
+        >>> ops.backends()["reference"]
+        {'available': True, 'reason': ''}
     """
     reasons = {"reference": "", **library.reasons()}
     found: dict[str, dict[str, bool | str]] = {
@@ -42,6 +47,12 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 
     Raises:
         ValueError: x or size has no pixels.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import ops
+        >>> ops.resize(torch.randn(1, 32, 8, 64, 64), (16, 32, 32)).shape  # interpolated, pooled, pooled
+        torch.Size([1, 32, 16, 32, 32])
     """
     checks.pixels("resize", [x.shape[2:], size])
     return reference.resize(x, size)
@@ -75,6 +86,14 @@ def resize_smooth_multiply(
         the inputs.
 
     What serves it: see `resize_smooth_multiply_stage`, of which this is one target.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import ops
+        >>> xs = [torch.randn(1, 8, 16, 16), torch.randn(1, 8, 8, 8)]
+        >>> weights, biases = torch.randn(2, 8, 8, 3, 3).unbind(), torch.ones(2, 8).unbind()
+        >>> ops.resize_smooth_multiply(xs, weights, biases, level=1).shape
+        torch.Size([1, 8, 8, 8])
     """
     return library.resize_smooth_multiply_stage(xs, weights, biases, [level], fusion=fusion, out_dtype=out_dtype)[0]
 
@@ -117,5 +136,13 @@ def resize_smooth_multiply_stage(
     The plain-torch reference serves everything else: torch.export, torch.jit.trace and torch.onnx.export; forward-mode
     AD; torch.func's transforms except vmap; gradients with create_graph or is_grads_batched, and so derivatives of
     every order; and everything where the environment variable SDI_PLUGIN_REFERENCE is 1.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import ops
+        >>> xs = [torch.randn(1, 8, 16, 16), torch.randn(1, 8, 8, 8)]
+        >>> weights, biases = torch.randn(4, 8, 8, 3, 3).unbind(), torch.ones(4, 8).unbind()  # 2 targets x 2 levels
+        >>> [h.shape for h in ops.resize_smooth_multiply_stage(xs, weights, biases, targets=[0, 1])]
+        [torch.Size([1, 8, 16, 16]), torch.Size([1, 8, 8, 8])]
     """
     return library.resize_smooth_multiply_stage(xs, weights, biases, targets, fusion=fusion, out_dtype=out_dtype)
