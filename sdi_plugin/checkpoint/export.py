@@ -23,6 +23,12 @@ class Recognised:
         description: the arguments of the core's `UNetV2`, see `describe`.
         core: the weights under the core's names.
         dropped: the names that have no counterpart, see `convert`.
+
+    Examples:
+        >>> from sdi_plugin import UNetV2, checkpoint
+        >>> recognised = checkpoint.recognise(UNetV2("pvt_v2_b0", classes=2).state_dict())
+        >>> "decode_head.conv_seg.weight" in recognised.named("mmseg")
+        True
     """
 
     naming: str
@@ -40,6 +46,14 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
 
     Raises:
         CheckpointError: see `convert` and `describe`.
+
+    Examples:
+        >>> from sdi_plugin import UNetV2, checkpoint
+        >>> found = checkpoint.recognise(checkpoint.read("official.pth"))
+        >>> found.naming, found.description["encoder"]
+        ('official', 'pvt_v2_b0')
+        >>> UNetV2(**found.description).load_state_dict(found.core)
+        <All keys matched successfully>
     """
     naming, core, dropped = to_core(state)
     return Recognised(naming, describe_core(core), core, dropped)
@@ -54,6 +68,12 @@ class Converted:
         network: that `Export.build` built, without weights.
         description: from which it was built.
         metadata: texts for a file that has room for them.
+
+    Examples:
+        >>> from sdi_plugin import UNetV2, checkpoint
+        >>> network = UNetV2("pvt_v2_b0", classes=2)
+        >>> checkpoint.Converted(network.state_dict(), network, {"classes": 2}, {}).description
+        {'classes': 2}
     """
 
     state: Mapping[str, Tensor]
@@ -72,6 +92,13 @@ class Export(Protocol):
     Attributes:
         SUFFIXES: that the target may have; the empty string stands for a folder.
         OUT: the rest of "expected OUT ..." for a target of another suffix.
+
+    Examples:
+        >>> from sdi_plugin import checkpoint
+        >>> from sdi_plugin.adapters.smp import export
+        >>> smp: checkpoint.Export = export
+        >>> smp.SUFFIXES
+        ('', '.safetensors')
     """
 
     SUFFIXES: tuple[str, ...]

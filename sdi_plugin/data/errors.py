@@ -8,6 +8,12 @@ class DataError(ValueError):
 
     Attributes:
         problems: all that is wrong with the pairs, one line each, where the message counts them.
+
+    Examples:
+        >>> from sdi_plugin import data
+        >>> data.prepare("isic", "Downloads/isic2018", "prepared/isic2018")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        sdi_plugin.data.errors.DataError: expected one of kvasir, ... got 'isic'. `sdi-plugin data list` describes them.
     """
 
     def __init__(self, message: str, problems: Sequence[str] = ()):
@@ -16,4 +22,12 @@ class DataError(ValueError):
 
 
 class WriteError(OSError):
-    """The output could not be written, and nothing of it was left behind."""
+    """The output could not be written, and nothing of it was left behind.
+
+    Examples:
+        >>> from sdi_plugin import data
+        >>> try:
+        ...     written = data.prepare("isic2018", "Downloads/isic2018", "prepared/again")
+        ... except data.WriteError as error:
+        ...     print(error)
+    """

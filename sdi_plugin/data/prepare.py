@@ -40,6 +40,12 @@ class Prepared:
         splits: {name: number of ids} of the lists in splits/, for nnU-Net of the chosen ones.
         left_out: with skip_bad, what was wrong with the pairs that are not there, one line each.
         notes: what is worth a look, one line each.
+
+    Examples:
+        >>> from sdi_plugin import data
+        >>> written = data.prepare("isic2018", "Downloads/isic2018", "prepared/plain")
+        >>> written.images == sum(written.splits.values())
+        True
     """
 
     folder: Path
@@ -84,11 +90,13 @@ def prepare(
         WriteError: a full disk, or another reason why `out` cannot be written.
         ImportError: Pillow or numpy is not installed.
 
-    Example:
+    Examples:
         >>> from sdi_plugin import data
         >>> data.DATASETS["isic2018"].images
         3694
-        >>> written = data.prepare("isic2018", "downloads", "data/isic2018", layout="mmseg")  # doctest: +SKIP
+        >>> written = data.prepare("isic2018", "Downloads/isic2018", "prepared/isic2018", layout="mmseg", size=512)
+        >>> (written.folder / "img_dir").is_dir()
+        True
     """
     try:
         from sdi_plugin.data import check, output
