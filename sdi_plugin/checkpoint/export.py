@@ -23,6 +23,12 @@ class Recognised:
         description: the arguments of the core's `UNetV2`, see `describe`.
         core: the weights under the core's names.
         dropped: the names that have no counterpart, see `convert`.
+
+    Examples:
+        >>> from sdi_plugin import checkpoint
+        >>> found = checkpoint.recognise(checkpoint.read("UNet_v2_official.pth"))
+        >>> checkpoint.identify(found.named("mmseg"))
+        'mmseg'
     """
 
     naming: str
@@ -40,6 +46,12 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
 
     Raises:
         CheckpointError: see `convert` and `describe`.
+
+    Examples:
+        >>> from sdi_plugin import checkpoint
+        >>> found = checkpoint.recognise(checkpoint.read("UNet_v2_official.pth"))
+        >>> found.naming, found.description["encoder"]
+        ('official', 'pvt_v2_b0')
     """
     naming, core, dropped = to_core(state)
     return Recognised(naming, describe_core(core), core, dropped)
@@ -54,6 +66,16 @@ class Converted:
         network: that `Export.build` built, without weights.
         description: from which it was built.
         metadata: texts for a file that has room for them.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from sdi_plugin import checkpoint
+        >>> from sdi_plugin.adapters.smp import export
+        >>> found = checkpoint.recognise(checkpoint.read("UNet_v2_official.pth"))
+        >>> network = checkpoint.without_weights(lambda: export.build(found.description))
+        >>> converted = checkpoint.Converted(found.named("smp"), network, found.description, {})
+        >>> export.write(Path("unetv2.safetensors"), converted)
+        ''
     """
 
     state: Mapping[str, Tensor]
@@ -72,6 +94,13 @@ class Export(Protocol):
     Attributes:
         SUFFIXES: that the target may have; the empty string stands for a folder.
         OUT: the rest of "expected OUT ..." for a target of another suffix.
+
+    Examples:
+        >>> from sdi_plugin import checkpoint
+        >>> from sdi_plugin.adapters.smp import export
+        >>> adapter: checkpoint.Export = export  # a module with these names
+        >>> adapter.SUFFIXES
+        ('', '.safetensors')
     """
 
     SUFFIXES: tuple[str, ...]

@@ -40,7 +40,15 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
 
 
 def save_torch(path: Path, content: Any) -> None:
-    """torch.save to a file that appears complete or not at all, and replaces one that is there in one step."""
+    """torch.save to a file that appears complete or not at all, and replaces one that is there in one step.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from sdi_plugin import UNetV2, checkpoint
+        >>> checkpoint.save_torch(Path("unetv2.pth"), UNetV2("pvt_v2_b0").state_dict())
+        >>> checkpoint.identify(checkpoint.read("unetv2.pth"))
+        'core'
+    """
     buffer = io.BytesIO()
     torch.save(content, buffer)
     files.write(path, buffer.getvalue())

@@ -31,7 +31,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set. `images` counts the official release; `target` is what the masks outline."""
+    """One data set. `images` counts the official release; `target` is what the masks outline.
+
+    Examples:
+        >>> from sdi_plugin import data
+        >>> data.DATASETS["kvasir"].images
+        1000
+    """
 
     name: str
     title: str

@@ -40,6 +40,12 @@ class Prepared:
         splits: {name: number of ids} of the lists in splits/, for nnU-Net of the chosen ones.
         left_out: with skip_bad, what was wrong with the pairs that are not there, one line each.
         notes: what is worth a look, one line each.
+
+    Examples:
+        >>> from sdi_plugin import data
+        >>> written = data.prepare("isic2018", source="Downloads/isic2018", out="isic2018-mmseg", layout="mmseg")
+        >>> written.images, written.splits
+        (3, {'train': 1, 'val': 1, 'test': 1})
     """
 
     folder: Path
@@ -89,6 +95,12 @@ def prepare(
         >>> data.DATASETS["isic2018"].images
         3694
         >>> written = data.prepare("isic2018", "downloads", "data/isic2018", layout="mmseg")  # doctest: +SKIP
+
+    Examples:
+        >>> from sdi_plugin import data
+        >>> written = data.prepare("isic2018", source="Downloads/isic2018", out="isic2018", size=512)
+        >>> sorted(path.name for path in written.folder.iterdir())
+        ['dataset.json', 'images', 'masks', 'splits']
     """
     try:
         from sdi_plugin.data import check, output

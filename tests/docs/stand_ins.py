@@ -9,7 +9,7 @@ import torch
 from sdi_plugin.cli import main
 from sdi_plugin.cli.demo.images import lesion_image
 from tests import official
-from tests.cli.data_layouts import CASES, write_folder
+from tests.data.layouts import CASES, write_folder
 from tests.docs.pages import ROOT
 
 

@@ -12,6 +12,7 @@ from tests.docs.stand_ins import provide
 MODULES = {  # and what it needs
     "sdi_plugin": "torch",
     "sdi_plugin.checkpoint": "timm",
+    "sdi_plugin.data": "PIL",
     "sdi_plugin.losses": "torch",
     "sdi_plugin.metrics": "scipy",
     "sdi_plugin.ops": "torch",
