@@ -102,9 +102,9 @@ class LesionMetric(BaseMetric):
             if self.format_only:
                 self.results.append(())
                 continue
-            label = sample["gt_sem_seg"]["data"].squeeze()
+            label = sample["gt_sem_seg"]["data"].squeeze(0)
             probability = self._probability(sample["seg_logits"]["data"])
-            prediction = sample["pred_sem_seg"]["data"].squeeze() == self.foreground
+            prediction = sample["pred_sem_seg"]["data"].squeeze(0) == self.foreground
             keep = torch.ones_like(label, dtype=torch.bool) if self.ignore_index is None else label != self.ignore_index
             target = (label == self.foreground)[keep][None].to(prediction.device)
             keep = keep.to(prediction.device)

@@ -64,6 +64,12 @@ def test_ignored_pixels_count_nowhere():
     assert evaluate(probabilities, labels) == evaluate(probabilities[:, 4:], labels[:, 4:])
 
 
+@pytest.mark.parametrize("size", [(1, 6), (6, 1), (1, 1)], ids=["one row", "one column", "one pixel"])
+def test_images_of_a_single_row_or_column(size):
+    probabilities, labels = torch.full((2, *size), 0.6), torch.ones(2, *size, dtype=torch.long)
+    assert evaluate(probabilities, labels)["DSC"] == 100
+
+
 def test_several_data_sets_are_reported_each():
     probabilities, labels = torch.rand(4, 16, 16), torch.randint(0, 2, (4, 16, 16))
     found = evaluate(probabilities, labels, names=["kvasir", "etis", "kvasir", "etis"])
