@@ -2,8 +2,8 @@
 
     python examples/nnunet_2d.py --data data/isic2018
 
-The folder is as for smp_lesions.py. nnU-Net's own commands do the work; `sdi-plugin nnunet run` before them is needed
-only where `sdi-plugin nnunet status` says that nnU-Net does not find the trainers.
+The folder has the layout that smp_lesions.py describes. nnU-Net's own commands do the work; `sdi-plugin nnunet run`
+before them is needed only where `sdi-plugin nnunet status` says that nnU-Net does not find the trainers.
 """
 
 import argparse

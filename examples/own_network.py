@@ -2,7 +2,7 @@
 
     python examples/own_network.py
 
-Two lines make the difference to a plain U-Net; both are marked.
+Two lines differ from a plain U-Net; both are marked.
 """
 
 import argparse

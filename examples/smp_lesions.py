@@ -2,8 +2,8 @@
 
     python examples/smp_lesions.py --data data/isic2018
 
-The folder has images/, masks/ (0 and 255, or 0 and 1; of equal stems), splits/train.txt and splits/test.txt with one
-name per line: what `sdi-plugin data prepare` writes.
+The folder has images/, masks/ (0 and 255, or 0 and 1; the same file stems), splits/train.txt and splits/test.txt with
+one name per line: what `sdi-plugin data prepare` writes.
 """
 
 import argparse
@@ -42,8 +42,8 @@ class Lesions(Dataset):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--encoder", default="tu-pvt_v2_b2", help="of smp [the paper's]")
-    parser.add_argument("--weights", help='of the encoder: "imagenet" or a file [a random start]')
+    parser.add_argument("--encoder", default="tu-pvt_v2_b2", help="name of an encoder of smp [the paper's]")
+    parser.add_argument("--weights", help='weights of the encoder: "imagenet" or a file [a random start]')
     parser.add_argument("--size", type=int, default=352)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("runs/smp_lesions"))

@@ -1,4 +1,4 @@
-"""Feature pyramids from timm, PVTv2 above all, with weights that load entirely or not at all."""
+"""Feature pyramids from timm, PVTv2 above all, with weights that load completely or not at all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ def import_timm() -> Any:
 
 
 class TimmEncoder(nn.Module):
-    """timm's PVTv2 of that name as a feature pyramid.
+    """A PVTv2 from timm as a feature pyramid.
 
     Attributes:
         out_channels, strides: of the levels, fine to coarse.
-        min_size: pixels an axis needs, so that the coarsest level has one.
+        min_size: pixels that each axis needs for the coarsest level to have one.
 
     Args:
         name: timm's model name.

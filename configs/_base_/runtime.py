@@ -1,4 +1,4 @@
-# What every config here shares: the plugin's import, mmseg's scope, one seed, pictures by mmengine's visualizer.
+# Shared by every config here: the plugin's import, mmseg's scope, one seed, pictures from mmengine's visualizer.
 custom_imports = dict(imports=["sdi_plugin.adapters.mmsegmentation"], allow_failed_imports=False)
 default_scope = "mmseg"
 env_cfg = dict(
@@ -14,5 +14,5 @@ load_from = None
 resume = False
 
 randomness = dict(seed=0)
-custom_hooks = [dict(type="ReseedHook")]  # --resume reaches what an unbroken run reaches
+custom_hooks = [dict(type="ReseedHook")]  # --resume reaches what an uninterrupted run reaches
 tta_model = dict(type="MeanProbabilityTTA")

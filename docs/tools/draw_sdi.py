@@ -31,13 +31,13 @@ THEMES = {
 
 def draw(theme: dict[str, str]) -> str:
     unet = _Panel(30, theme)
-    unet.title("U-Net: each level is handed over alone")
+    unet.title("U-Net: each level is passed on by itself")
     for level in range(LEVELS):
         unet.arrow(level, level, theme["ink"], 1.6)
     unet.boxes("x")
 
     sdi = _Panel(430, theme)
-    sdi.title("SDI: every level is made of all levels")
+    sdi.title("SDI: every level is built from all levels")
     for target in range(LEVELS):
         for level in range(LEVELS):
             if target != TARGET:
@@ -52,7 +52,7 @@ def draw(theme: dict[str, str]) -> str:
     return "\n".join(
         [
             '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 340" font-family="Helvetica, Arial, sans-serif"'
-            ' role="img" aria-label="U-Net hands each level over alone; SDI makes every level of all levels">',
+            ' role="img" aria-label="U-Net passes each level on by itself; SDI builds every level from all levels">',
             f'<rect width="800" height="340" rx="8" fill="{theme["page"]}"/>',
             *unet.parts,
             *sdi.parts,

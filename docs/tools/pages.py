@@ -1,4 +1,4 @@
-"""A hook of mkdocs: documents that lie outside docs/ become pages, links between the two lead to the pages, and
+"""A hook of mkdocs: documents outside docs/ become pages, links between documents lead to the pages, and
 `<!-- include FILE -->` shows a file of the repository.
 """
 
@@ -71,7 +71,7 @@ def _has_no_page(target: str, source: str) -> bool:
 
 
 def _page(target: str, source: str, here: str) -> str:
-    """The link of a document in the repository as one between pages; mkdocs reports what leads nowhere."""
+    """A link between documents of the repository as a link between pages; mkdocs reports links that lead nowhere."""
     path = _path(target, source)
     if path in LINKS:
         path = f"docs/{LINKS[path]}"

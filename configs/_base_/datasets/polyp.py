@@ -72,7 +72,7 @@ test_dataloader = dict(
     ),
 )
 test_evaluator = dict(type="LesionMetric")
-# The protocol has no validation set, and the published scores are of the epoch that was best on the test sets. Here
-# the last iteration counts.
+# The protocol has no validation set, and the published scores are those of the epoch that was best on the test sets.
+# Here the last iteration counts.
 val_dataloader = None
 val_evaluator = None

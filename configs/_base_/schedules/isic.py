@@ -12,7 +12,7 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    # Two are kept: mmengine removes an old one before it has written the new.
+    # Two are kept: mmengine removes an old checkpoint before it has written the new one.
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2500, max_keep_ckpts=2, save_best="DSC"),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="SegVisualizationHook"),

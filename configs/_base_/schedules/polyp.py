@@ -1,6 +1,6 @@
-# The official recipe for polyps: AdamW at 1e-4, 100 epochs of 91 batches (the paper says 300), values of the gradient
-# clipped at 0.5. A batch gets one of the three scales, not all of them one after the other: three times the iterations
-# make as many steps. The published code has no schedule for the learning rate.
+# The official recipe for polyps: AdamW at 1e-4, 100 epochs of 91 batches (the paper says 300), gradient values clipped
+# at 0.5. A batch gets one of the three scales, not all of them one after another: three times as many iterations give
+# the same number of steps. The published code has no schedule for the learning rate.
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-4, weight_decay=1e-4),
