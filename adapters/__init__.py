@@ -1,1 +1,1 @@
-"""Thin adapters, one folder for each framework: import the one you train with."""
+"""Thin adapters, one folder per framework: import the one you train with."""

@@ -1,7 +1,7 @@
 """U-Net v2 for MMSegmentation: import this module before mmseg's, or name it in a config's `custom_imports`.
 
-On import it lets mmseg work with mmcv-lite, lets mmengine read its own checkpoints with weights_only=True, has
---cfg-options of configs that name it checked, and registers the classes below with mmseg.
+The import makes mmseg work with mmcv-lite, makes mmengine read its own checkpoints with weights_only=True, checks the
+--cfg-options of configs that name this adapter, and registers the classes below with mmseg.
 """
 
 from sdi_plugin.adapters.mmsegmentation import environment

@@ -22,22 +22,22 @@ _CURE = "init_cfg=dict(type='Pretrained', checkpoint=FILE), or None for a random
 
 @MODELS.register_module()
 class PVTv2(BaseModule):
-    """Pyramid Vision Transformer v2 (Wang et al. 2022, arXiv 2106.13797), timm's, with weights that really load.
+    """Pyramid Vision Transformer v2 (Wang et al. 2022, arXiv 2106.13797), timm's, with strict loading of weights.
 
     Args:
         name: "pvt_v2_b0" to "pvt_v2_b5", or "pvt_v2_b2_li"; U-Net v2's is "pvt_v2_b2".
-        in_channels: of the image.
-        out_indices: the stages to return, of 0 to 3. Stages after the last of them are not built.
-        frozen_stages: n freezes the first n stages, with the patch embedding; -1 and 0 none.
+        in_channels: channels of the image.
+        out_indices: the stages to return, from 0 to 3. Stages after the last of them are not built.
+        frozen_stages: n freezes the first n stages, with the patch embedding; -1 and 0 freeze none.
         drop_path_rate: stochastic depth; 0.1 in the official code.
         with_cp: recompute maps in backward instead of storing them.
         pretrained: True for ImageNet weights from timm's hub, or a file as in init_cfg.
         init_cfg: None for a random start, or dict(type="Pretrained", checkpoint=FILE): an official PVTv2 or U-Net v2
-            checkpoint, timm's or safetensors; a URL (http, https) is downloaded once, by
-            one process of each machine, and checked where it ends in #sha256=HEX.
+            checkpoint, timm's or safetensors; a URL (http, https) is downloaded once, by one process per machine, and
+            checked where it ends in #sha256=HEX.
 
     Shape:
-        x: (B, in_channels, H, W), 32 pixels or more an axis. Returns a tuple of maps, fine to coarse, stage i with
+        x: (B, in_channels, H, W), at least 32 pixels per axis. Returns a tuple of maps, fine to coarse, stage i with
         stride 4 * 2^i, for b2 with 64, 128, 320 and 512 channels (`out_channels`).
 
     Convention:
@@ -45,7 +45,7 @@ class PVTv2(BaseModule):
         All parameters load, or none and an error names the keys.
 
     Raises:
-        ValueError: an argument out of range, or an image of other channels or fewer pixels.
+        ValueError: an argument out of range, or an image with other channels or fewer pixels.
         FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: on loading: the file is missing or does not match.
         RuntimeError: the hub or the URL's host does not answer within seconds.
 
@@ -91,14 +91,14 @@ class PVTv2(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         if x.ndim != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < 32:
             raise ValueError(
-                f"PVTv2: expected images (B, {self.in_channels}, H, W) of 32 pixels or more an axis, got "
+                f"PVTv2: expected images (B, {self.in_channels}, H, W) of at least 32 pixels per axis, got "
                 f"{tuple(x.shape)}. Pass in_channels= for other images; pad small ones: "
                 "data_preprocessor=dict(size_divisor=32, test_cfg=dict(size_divisor=32))."
             )
         return tuple(self.model(x))
 
     def init_weights(self) -> None:
-        """Load the weights asked for; mmengine's own loader would take a file that does not fit in silence."""
+        """Load the weights asked for; mmengine's own loader would silently accept a file that does not fit."""
         if self.from_hub:
             try:
                 hub = self._encoder(weights=True)
@@ -120,13 +120,13 @@ class PVTv2(BaseModule):
         return self
 
     def no_weight_decay(self, name: str) -> bool:
-        """Whether a parameter of this name, such as "model.stages_0.norm.weight", is a bias or of a norm."""
+        """Whether a parameter of this name, such as "model.stages_0.norm.weight", is a bias or belongs to a norm."""
         return self.get_parameter(name).ndim <= 1
 
     def layer_depth(self, name: str) -> tuple[int, int]:
         """The layer of a parameter of this name, and the number of layers: the patch embedding, then block by block.
 
-        A stage's downsampling is of its first block, its norm of its last one.
+        A stage's downsampling belongs to its first block, its norm to its last one.
         """
         blocks = [len(getattr(self.model, stage).blocks) for stage in self._stage_names()]
         match = re.match(r"model\.stages_(\d)\.(?:(downsample|norm)|blocks\.(\d+))\.", name)
@@ -175,7 +175,7 @@ class PVTv2(BaseModule):
 
 
 def _local_file(path: str) -> Path:
-    """The file itself, or a copy of a URL's in torch's cache; every process gets it, or the same error."""
+    """The file itself, or for a URL its copy in torch's cache; every process gets it, or the same error."""
     if path.startswith(downloads.SCHEMES):
         return downloads.fetch(path, "PVTv2", f"Download it elsewhere, and pass {_CURE}")
     file = Path(path).expanduser()

@@ -1,4 +1,4 @@
-"""mmengine's checkpoints under torch's weights_only=True: what they hold beside tensors is read by stand-ins."""
+"""mmengine's checkpoints under torch's weights_only=True: what they hold besides tensors is read by stand-ins."""
 
 import os
 from pathlib import Path
@@ -16,8 +16,8 @@ from sdi_plugin.checkpoint.reading import contents
 def trust_mmengine() -> None:
     """Admit what mmengine writes (its log's history, numpy's arrays and numbers), and nothing else, to torch.load.
 
-    torch.load refuses any other class by name before anything of it runs. Files and URLs named in load_from, in
-    --resume or for `init_model` are read with weights_only=True whatever the version of torch, and refused with a clear
+    torch.load refuses any other class by name before any of it runs. Files and URLs named in load_from, in
+    --resume or for `init_model` are read with weights_only=True in every version of torch, and refused with a clear
     error.
     """
     torch.serialization.add_safe_globals(_ADMITTED)
@@ -31,7 +31,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     Raises:
         FileNotFoundError: there is no such file.
         sdi_plugin.checkpoint.CheckpointError: not a checkpoint, truncated or damaged, or the file holds a class that is
-            not admitted; nothing of it was run.
+            not admitted; none of it was run.
     """
     path = Path(os.path.expanduser(filename))
     if not path.exists():
@@ -60,7 +60,7 @@ class _History(HistoryBuffer):
             raise TypeError("HistoryBuffer: expected arrays of numbers")
         if logs.array.ndim != 1 or logs.array.shape != counts.array.shape:
             raise ValueError("HistoryBuffer: expected as many counts as values")
-        # No stand-in any more: a second state is refused.
+        # No longer a stand-in: a second state is refused.
         self.__class__ = HistoryBuffer  # pyright: ignore[reportAttributeAccessIssue]
         numbers = {"max_length": length, "_log_history": logs.array, "_count_history": counts.array}
         HistoryBuffer.__setstate__(self, numbers)

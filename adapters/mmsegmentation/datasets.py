@@ -22,19 +22,19 @@ class LesionDataset(BaseSegDataset):
     """A folder, or several, with img_dir/, ann_dir/, splits/*.txt and dataset.json: classes background and lesion.
 
     Args:
-        data_root: that folder, or a list of them, whose images follow each other.
-        ann_file: one id a line, such as "splits/train.txt", in each folder; by default all images of img_dir.
+        data_root: that folder, or a list of them, whose images are concatenated.
+        ann_file: one id per line, such as "splits/train.txt", in each folder; by default all images of img_dir.
         data_prefix, img_suffix: as for every data set of mmseg; by default what the layout says.
-        dataset_name: of the samples, for `LesionMetric`; by default the name of the folder.
-        kwargs: of mmseg's BaseSegDataset.
+        dataset_name: written into the samples, for `LesionMetric`; by default the name of the folder.
+        kwargs: see mmseg's BaseSegDataset.
 
     Convention:
-        Masks hold 0, 1 and, for ignored pixels, 255 (the pipeline's `MaskToLabels` brings 0 and 255 to 0 and 1).
+        Masks hold 0, 1 and, for ignored pixels, 255 (the pipeline's `MaskToLabels` converts 0 and 255 to 0 and 1).
 
     Raises:
-        FileNotFoundError: no such folders; no dataset.json, and no img_suffix given; no such split, with those that are
-            there.
-        ValueError: no folder; dataset.json is of another layout.
+        FileNotFoundError: no such folders; no dataset.json, and no img_suffix given; no such split (the error lists
+            those that exist).
+        ValueError: no folder; dataset.json describes another layout.
 
     Examples:
         >>> from sdi_plugin.adapters.mmsegmentation import LesionDataset
@@ -125,13 +125,13 @@ class PolypDataset(LesionDataset):
 
 @TRANSFORMS.register_module()
 class MaskToLabels(BaseTransform):
-    """Bring masks of 0 and 255, as ISIC and others publish them, to 0 and 1: for mmseg 255 is "ignore".
+    """Convert masks of 0 and 255, as ISIC and others publish them, to 0 and 1: for mmseg 255 means "ignore".
 
-    Stands after LoadAnnotations; where there is no annotation (inference) it does nothing.
+    Goes after LoadAnnotations; where there is no annotation (inference) it does nothing.
 
     Args:
-        foreground: the value of the foreground in all masks: 255, or 1, where 255 is ignored pixels; None takes a mask
-            with a 1 for the latter, and a mask with a 255 but no 1 for the former.
+        foreground: the value of the foreground in all masks: 255, or 1, in which case 255 marks ignored pixels; None
+            assumes the latter for a mask with a 1, and the former for a mask with a 255 but no 1.
 
     Convention:
         0 and 255 become 0 and 1; 0 and 1, with or without 255 for ignored pixels, stay as they are.
@@ -152,7 +152,7 @@ class MaskToLabels(BaseTransform):
         if foreground not in (None, 1, 255):
             raise ValueError(f"MaskToLabels: expected foreground None, 1 or 255, got {foreground!r}.")
         self.foreground = foreground
-        self._first: dict[Path, tuple[int, str]] = {}  # by folder: the foreground of a first mask, and its file
+        self._first: dict[Path, tuple[int, str]] = {}  # per folder: its first mask's foreground and file
 
     def transform(self, results: dict) -> dict:
         mask = results.get("gt_seg_map")

@@ -16,7 +16,7 @@ def prepare() -> None:
     """Check the versions, and put a stand-in for `mmcv._ext` in place where mmseg fails to import without it.
 
     Raises:
-        ImportError: mmengine, mmcv, mmseg or what these import is missing, or of an unsupported version.
+        ImportError: mmengine, mmcv, mmseg or what these import is missing, or has an unsupported version.
     """
     for name in ("mmengine", "mmcv", "mmseg"):
         module: Any = _import(name)
@@ -32,7 +32,7 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         # mmseg imports ftfy and regex without requiring them, and mmengine pkg_resources of setuptools below 82.
         raise ImportError(f"sdi_plugin.adapters.mmsegmentation needs {error.name} to import {name}. {_CURE}") from error
-    except AssertionError as error:  # how mmseg tells that it does not fit the mmcv or mmengine at hand
+    except AssertionError as error:  # how mmseg says that it does not fit the installed mmcv or mmengine
         raise ImportError(f"sdi_plugin.adapters.mmsegmentation: {error} {_CURE}") from error
 
 
@@ -47,11 +47,11 @@ def _provide_ops() -> None:
 
 
 class _MissingOps(ModuleType):
-    """In place of mmcv's compiled ops, which several modules of mmseg import whether they use them or not."""
+    """Stands in for mmcv's compiled ops, which several modules of mmseg import whether they use them or not."""
 
     def __init__(self, name: str):
-        super().__init__(name, "Stand-in of sdi_plugin for the compiled ops, which mmcv-lite has not.")
-        # mmengine asks for the spec, and takes one without a loader for mmcv-lite, which is what it is.
+        super().__init__(name, "Stand-in of sdi_plugin for the compiled ops, which mmcv-lite lacks.")
+        # mmengine asks for the spec, and takes one without a loader to mean mmcv-lite, which is right.
         self.__spec__ = ModuleSpec(name, loader=None)
 
     def __getattr__(self, name: str) -> Any:

@@ -22,7 +22,7 @@ def write(target: Path, converted: checkpoint.Converted) -> str:
     """What mmengine's runner and mmseg's init_model read: a file of torch.save with the names of the classes.
 
     Returns:
-        The options for --cfg-options, after configs/unetv2_pvt_isic.py or another one with these classes.
+        The options for --cfg-options, for use with configs/unetv2_pvt_isic.py or another config with these classes.
     """
     count = max(2, converted.description["classes"])  # one channel: background and foreground
     classes = ["background", "foreground"] if count == 2 else [str(index) for index in range(count)]

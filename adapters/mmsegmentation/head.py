@@ -25,43 +25,45 @@ class UNetV2Head(BaseDecodeHead):
     """SDI skip connections and the top-down decoder of U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791).
 
     Args:
-        in_channels: of the backbone's maps that it reads, fine to coarse, any number of them.
+        in_channels: channels of the backbone's maps that the head reads, fine to coarse, any number of them.
         channels: C of the decoder.
-        num_classes: with the background: 2 for a lesion.
+        num_classes: number of classes with the background: 2 for a lesion.
         in_index: which of the backbone's maps, fine to coarse, by default the first len(in_channels). For a backbone
             that gives coarse maps first, such as mmseg's UNet, (4, 3, 2, 1, 0).
         out_channels: num_classes, the default, for a softmax; 1 for a sigmoid of the foreground of two classes.
-        threshold: of the probability, where out_channels=1.
+        threshold: on the probability, where out_channels=1.
         deep_supervision: number of supervised levels, finest first; 0 and 1 supervise the finest alone.
         head_weights: factor of each supervised level's losses, finest first; 1 by default.
         summed_heads: number of levels, finest first, whose logits are added for prediction; the published polyp scores
-            are of 2.
+            use 2.
         strides: from each level to the next coarser one; 2 by default. See `sdi_plugin.UNetV2Decoder`.
-        norm, fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
-        init: of the decoder, "paper" or "unit"; see `sdi_plugin.UNetV2Decoder`.
+        norm, fusion: for SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
+        init: initialisation of the decoder, "paper" or "unit"; see `sdi_plugin.UNetV2Decoder`.
         with_cp: recompute maps in backward instead of storing them.
         dropout_ratio: before the classifiers; 0 as in the paper.
         loss_decode: one loss or several, of mmseg or `StructureLoss`; softmax cross-entropy by default, with
             out_channels=1 the sigmoid's.
         ignore_index: the label that counts neither in losses nor in accuracy.
-        sampler: of mmseg, for two or more out_channels.
+        sampler: a sampler of mmseg, for two or more out_channels.
         align_corners: False as in the paper.
-        init_cfg: of mmengine. None leaves the start that `init` names: another makes SDI's product vanish or explode.
-        kwargs: of mmseg's BaseDecodeHead.
+        init_cfg: see mmengine. None keeps the initialisation that `init` names: any other makes SDI's product vanish or
+            explode.
+        kwargs: see mmseg's BaseDecodeHead.
 
     Shape:
         inputs: the backbone's maps (B, C_j, H_j, W_j). Returns the finest level's logits (B, out_channels, H_1, W_1);
         mmseg resizes them to the image.
 
     Convention:
-        In the log, losses and accuracy have mmseg's names, those of coarser levels after "level1.", "level2." ...
-        `sdi-plugin convert --to mmseg` gives the weights of the core or smp the names of this head with `PVTv2`.
+        In the log, losses and accuracy have mmseg's names, with the prefixes "level1.", "level2." ... for coarser
+        levels. `sdi-plugin convert --to mmseg` gives the weights of the core or smp the names of this head with
+        `PVTv2`.
 
     Raises:
-        ValueError: an argument out of range; in_channels and in_index are no sequences or differ in length. With
-            out_channels=1 a sampler, a class_weight of other than one value (the foreground's), or a loss that is not
-            right for it: right are StructureLoss, CrossEntropyLoss and DiceLoss with use_sigmoid=True, and any loss
-            with the attribute takes_one_channel. Fewer or other maps than announced, or not from fine to coarse.
+        ValueError: an argument out of range; in_channels and in_index are not sequences or differ in length. With
+            out_channels=1 a sampler, a class_weight that is not a single value (the foreground's), or a loss that is
+            wrong for it: StructureLoss, CrossEntropyLoss and DiceLoss with use_sigmoid=True, and any loss with the
+            attribute takes_one_channel are right. Fewer or other maps than announced, or maps not from fine to coarse.
 
     Examples:
         >>> import torch
@@ -104,7 +106,7 @@ class UNetV2Head(BaseDecodeHead):
             )
         if out_channels == 1 and sampler is not None:
             raise ValueError(
-                f"UNetV2Head: expected no sampler with out_channels=1, got {sampler}: mmseg's samplers take a softmax. "
+                f"UNetV2Head: expected no sampler with out_channels=1, got {sampler}: mmseg's samplers need a softmax. "
                 "Use out_channels=2, or no sampler."
             )
         super().__init__(
@@ -170,7 +172,7 @@ class UNetV2Head(BaseDecodeHead):
             got = ", ".join("x".join(map(str, size)) for size in sizes)
             raise ValueError(
                 f"UNetV2Head: expected maps from fine to coarse, got the sizes {got} "
-                f"(in_channels={self.in_channels}, in_index={self.in_index}). Turn in_index and in_channels round."
+                f"(in_channels={self.in_channels}, in_index={self.in_index}). Reverse in_index and in_channels."
             )
         return maps
 
@@ -201,13 +203,13 @@ class UNetV2Head(BaseDecodeHead):
     def _one_channel_loss(self, loss: Any, logits: Tensor, labels: Tensor) -> Tensor:
         if not isinstance(loss, DiceLoss):
             return loss(logits, labels.squeeze(1), ignore_index=self.ignore_index)
-        # Of class indices mmseg's DiceLoss takes channel 0 for the background; of a mask of the logits' shape it takes
-        # what is there. It knows no ignored pixels: a probability and a mask of 0 leave them out of its sums.
+        # Given class indices, mmseg's DiceLoss takes channel 0 for the background; a mask of the logits' shape it uses
+        # as it is. It has no ignored pixels: a probability and a mask of 0 leave them out of its sums.
         ignored = labels == self.ignore_index
         return loss(logits.masked_fill(ignored, -math.inf), labels.masked_fill(ignored, 0))
 
     def _one_channel_accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Percentage of the pixels that count whose class is right at the threshold, as mmseg's `accuracy`."""
+        """Percentage of the counted pixels whose class is right at the threshold, like mmseg's `accuracy`."""
         valid = labels != self.ignore_index
         correct = (logits.sigmoid() > cast(float, self.threshold)) == (labels == 1)
         return 100 * (correct & valid).sum().float() / valid.sum().clamp_min(1)
@@ -219,7 +221,7 @@ class UNetV2Head(BaseDecodeHead):
         for loss in self._losses():
             name = type(loss).__name__
             if sampler is not None and isinstance(loss, StructureLoss):
-                raise ValueError("UNetV2Head: StructureLoss weighs pixels itself. Use it without a sampler.")
+                raise ValueError("UNetV2Head: StructureLoss weights pixels itself. Use it without a sampler.")
             right = isinstance(loss, CrossEntropyLoss | DiceLoss) and loss.use_sigmoid
             if self.out_channels == 1 and not (right or getattr(loss, "takes_one_channel", False)):
                 raise ValueError(

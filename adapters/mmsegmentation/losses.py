@@ -14,19 +14,19 @@ class StructureLoss(nn.Module):
     """PraNet's weighted cross-entropy plus weighted IoU on the foreground; see `sdi_plugin.structure_loss`.
 
     Args:
-        unweighted_bce: as the published code of PraNet and U-Net v2 computes it.
+        unweighted_bce: compute the cross-entropy as the published code of PraNet and U-Net v2 does.
         loss_weight: the factor of this loss.
-        loss_name: its name in the log; it counts where the name contains "loss".
+        loss_name: its name in the log; the loss counts only if the name contains "loss".
 
     Shape:
         pred: logits (B, 1, H, W), or (B, 2, H, W), of which the foreground is channel 1 of the softmax. target: (B, H,
         W), 1 is the foreground. Returns a scalar.
 
     Convention:
-        Pixels of `ignore_index` count neither in the loss nor as foreground in the neighbourhoods that weigh pixels.
+        Pixels of `ignore_index` count neither in the loss nor as foreground in the neighbourhoods that weight pixels.
 
     Raises:
-        ValueError: other channels; a `weight` of pixels (samplers give one), which this loss has of its own.
+        ValueError: other channels; a `weight` per pixel (samplers pass one), as this loss computes its own.
 
     Examples:
         >>> import torch
@@ -50,11 +50,11 @@ class StructureLoss(nn.Module):
         self, pred: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int | None = 255, **_: Any
     ) -> Tensor:
         if weight is not None:
-            raise ValueError("StructureLoss: expected no weight of pixels, got one. Use it without a sampler.")
+            raise ValueError("StructureLoss: expected no weight per pixel, got one. Use it without a sampler.")
         if pred.ndim != 4 or pred.shape[1] not in (1, 2):
             raise ValueError(
                 f"StructureLoss: expected logits (B, 1, H, W) or (B, 2, H, W), got {tuple(pred.shape)}. "
-                "For more classes take CrossEntropyLoss and DiceLoss."
+                "For more classes use CrossEntropyLoss and DiceLoss."
             )
         logits = pred if pred.shape[1] == 1 else pred[:, 1:] - pred[:, :1]  # softmax of two is the sigmoid of that
         target = target.unsqueeze(1)

@@ -27,11 +27,12 @@ _ERROR = "MAE"
 
 
 def name_rules() -> None:
-    """Tell mmengine's hooks which of the metric's keys are better greater or less: save_best="DSC" needs no rule then.
+    """Tell mmengine's hooks which of the metric's keys are better when greater or less, so that save_best="DSC" needs
+    no rule.
 
-    They look for these names in a key, whatever its case, prefix and suffix; they ask for a rule where none is in it.
+    They look for these names in a key, whatever its case, prefix and suffix, and ask for a rule where they find none.
     """
-    for hook in (CheckpointHook, EarlyStoppingHook):  # lists of the class, private in mmengine 0.10
+    for hook in (CheckpointHook, EarlyStoppingHook):  # class attributes, private in mmengine 0.10
         for known, names in ((hook._default_greater_keys, list(_RATIOS)), (hook._default_less_keys, [_ERROR])):
             known.extend(name for name in names if name not in known)
 
@@ -40,32 +41,32 @@ def name_rules() -> None:
 class LesionMetric(BaseMetric):
     """DSC, IoU, sensitivity, specificity and MAE of one class: the mean over images, and pooled over all pixels.
 
-    mmseg's IoUMetric pools the pixels of all images, and its mDice averages the background in; papers on lesions report
-    the mean over images of the lesion alone (polyps), or the lesion's pixels pooled (ISIC in nnU-Net).
+    mmseg's IoUMetric pools the pixels of all images, and its mDice includes the background in the average; papers on
+    lesions report the mean over images of the lesion alone (polyps), or the lesion's pixels pooled (ISIC in nnU-Net).
 
     Args:
-        foreground: the class.
-        ignore_index: pixels of this label count nowhere.
-        output_dir: None, or a folder for the predictions, as `mim test --out` names it: of each image a PNG with the
-            indices of the classes, under the image's name, in a folder of the sample's `dataset_name` where it has one.
+        foreground: index of the class.
+        ignore_index: pixels of this label are not counted.
+        output_dir: None, or a folder for the predictions, as `mim test --out` names it: one PNG of class indices per
+            image, under the image's name, in a folder named after the sample's `dataset_name` where it has one.
         format_only: write these and compute nothing, for images without ground truth.
         keep_results: as for mmseg's IoUMetric, to which `mim test --out` passes it; they are kept in any case.
-        kwargs: of mmengine's BaseMetric.
+        kwargs: see mmengine's BaseMetric.
 
     Returns:
         DSC, IoU, sensitivity, specificity and pooled_DSC, pooled_IoU, pooled_sensitivity, pooled_specificity in
-        percent, as all of mmseg's, and MAE (of probabilities) in [0, 1]. For several data sets (the sample's
-        `dataset_name`) also those of each, after its name: "kvasir/DSC". A CheckpointHook with save_best="DSC",
-        or another of these, knows its rule.
+        percent, like all of mmseg's, and MAE (of probabilities) in [0, 1]. For several data sets (the sample's
+        `dataset_name`) also those of each, after its name: "kvasir/DSC". A CheckpointHook with save_best="DSC", or
+        another of these, knows its rule.
 
     Convention:
         Evaluated at the size of the ground truth. The conventions for empty masks are those of
-        `sdi_plugin.SegmentationMetrics`; sensitivity and specificity of an image that has none are left out of the
+        `sdi_plugin.SegmentationMetrics`; an image for which sensitivity or specificity is undefined is left out of that
         mean.
 
     Raises:
-        ValueError: foreground is no class of the prediction; format_only without output_dir; two images whose
-            predictions would have one file, or one without a path.
+        ValueError: foreground is not a class of the prediction; format_only without output_dir; two images whose
+            predictions would go to the same file, or an image without a path.
 
     Examples:
         >>> import torch
@@ -136,7 +137,7 @@ class LesionMetric(BaseMetric):
         file = folder / sample.get("dataset_name", "") / f"{Path(image).stem}.png"
         if self._images.setdefault(file, image) != image:
             raise ValueError(
-                f"LesionMetric: expected one image for each file, got {image} and {self._images[file]} for {file}. "
+                f"LesionMetric: expected one image per file, got {image} and {self._images[file]} for {file}. "
                 "Give their data sets a dataset_name each, and name it in the meta_keys of PackSegInputs."
             )
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +146,7 @@ class LesionMetric(BaseMetric):
 
     def _probability(self, logits: Tensor) -> Tensor:
         if logits.shape[0] == 1:
-            return logits[0]  # of one channel mmseg's segmentors hand on the sigmoid, under the name of logits
+            return logits[0]  # with one channel mmseg's segmentors pass on the sigmoid, under the name of logits
         if self.foreground >= logits.shape[0]:
             raise ValueError(
                 f"LesionMetric: expected foreground below {logits.shape[0]} (classes), got {self.foreground}."

@@ -13,17 +13,17 @@ from mmseg.registry import MODELS
 
 @MODELS.register_module()
 class MultiScaleSegDataPreProcessor(SegDataPreProcessor):
-    """mmseg's SegDataPreProcessor that brings each training batch to a random one of several scales.
+    """mmseg's SegDataPreProcessor, with each training batch resized to one of several scales at random.
 
     Args:
-        scales: the factors, each as likely as the others. The official recipe steps at 0.75, 1 and 1.25 for every
+        scales: the factors, all equally likely. The official recipe steps at 0.75, 1 and 1.25 for every
             batch; here a batch gets one of them, so train three times as many iterations for as many steps.
         divisor: sides are rounded to a multiple of it, 32 officially.
         kwargs: see mmseg's SegDataPreProcessor.
 
     Convention:
-        Images bilinearly with align_corners=True, as officially; labels by the nearest pixel, centres aligned.
-        Prediction is at the images' own size.
+        Images are resized bilinearly with align_corners=True, as officially; labels by the nearest pixel, centres
+        aligned. Prediction is at the images' own size.
 
     Raises:
         ValueError: no scales, or one that is not positive.

@@ -15,14 +15,14 @@ class SDINeck(BaseModule):
     """SDI at every level (Peng, Sonka, Chen 2023, arXiv 2311.17791), for UPerHead, FPNHead, SegformerHead or another.
 
     Args:
-        in_channels: of the backbone's levels, fine to coarse.
+        in_channels: channels of the backbone's levels, fine to coarse.
         channels: C inside SDI.
-        out_channels: of the levels given to the head: one int for all, one a level, or None for in_channels, which
-            leaves the head as it was without the neck.
-        norm, fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
-        init: of SDI, "paper" or "unit"; see `sdi_plugin.SDI`.
+        out_channels: channels of the levels passed to the head: one int for all, one per level, or None for
+            in_channels, which leaves the head as it was without the neck.
+        norm, fusion: for SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
+        init: initialisation of SDI, "paper" or "unit"; see `sdi_plugin.SDI`.
         with_cp: recompute maps in backward instead of storing them.
-        init_cfg: of mmengine; None leaves the start that `init` names.
+        init_cfg: see mmengine; None keeps the initialisation that `init` names.
 
     Shape:
         inputs: L tensors (B, in_channels[j], H_j, W_j), fine to coarse. Returns a tuple of L tensors (B,

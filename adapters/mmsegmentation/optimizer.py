@@ -18,7 +18,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     In a config: optim_wrapper=dict(constructor="LayerDecayConstructor", paramwise_cfg=dict(layer_decay_rate=0.9), ...).
 
     Convention:
-        The backbone tells by `layer_depth(name)` and `no_weight_decay(name)`, as `PVTv2` does.
+        The backbone says which by `layer_depth(name)` and `no_weight_decay(name)`, as `PVTv2` does.
 
     Raises:
         ValueError: no rate in (0, 1], or other keys in paramwise_cfg.

@@ -13,7 +13,7 @@ from sdi_plugin.checkpoint.names import shorten
 
 _ADAPTER = "sdi_plugin.adapters.mmsegmentation"
 _MARK = "checked_by_sdi_plugin"
-# What mmengine 0.10's Runner reads of a config beside its own arguments, and mmseg's tools and inference.
+# What mmengine 0.10's Runner reads from a config besides its own arguments, and mmseg's tools and inference.
 _READ_TOO = (
     "activation_checkpointing",
     "compile",
@@ -33,13 +33,13 @@ _COPIES = {"data_root": {"data_root": False}, "image_size": {"crop_size": False,
 
 
 def watch() -> None:
-    """Have mmengine's `Config.merge_from_dict`, which takes --cfg-options, look at them before it merges them.
+    """Make mmengine's `Config.merge_from_dict`, which takes --cfg-options, check them before it merges them.
 
-    mmengine merges an option in silence even where nothing reads it, and the variables of a config file, such as
-    data_root, have been copied to where they are used before that. Here `data_root` and `image_size` reach all copies
-    of their values, and a name at the top that nothing reads is an error; names further down are left to the classes
-    that get them. The method is wrapped because mmengine calls nothing of a plugin's between the options and the tools
-    that read the config. Configs that do not name the adapter in custom_imports are merged as ever.
+    mmengine silently merges an option even where nothing reads it, and by then the variables of a config file, such as
+    data_root, have been copied to where they are used. Here `data_root` and `image_size` reach all copies of their
+    values, and a top-level name that nothing reads is an error; names further down are left to the classes that get
+    them. The method is wrapped because mmengine offers a plugin no hook between the options and the tools that read the
+    config. Configs that do not name the adapter in custom_imports are merged as usual.
     """
     merge = Config.merge_from_dict
     if _MARK in merge.__dict__:
@@ -56,7 +56,7 @@ def watch() -> None:
 
 
 def _spread(config: Config, options: dict) -> dict:
-    """Bring `data_root` and `image_size` to the copies of their old values, where the options can still replace them.
+    """Write `data_root` and `image_size` to the copies of their old values, where the options can still replace them.
 
     Raises:
         ValueError: a name that nothing reads; an image_size that is not one or two whole numbers.
@@ -93,7 +93,7 @@ def _check_name(config: Config, name: str) -> None:
         )
         raise ValueError(f"--cfg-options: expected names that the config has or mmengine reads, got {name}.{cure}")
     value = config[name]
-    if not isinstance(value, str | list | tuple | dict):  # numbers are equal by chance
+    if not isinstance(value, str | list | tuple | dict):  # numbers may be equal by chance
         return
     if places := [path for path, node, key in _entries(config, read) if node[key] == value]:
         raise ValueError(
@@ -120,7 +120,7 @@ def _set_copies(config: Config, name: str, value: Any) -> None:
 
 
 def _read(config: Config) -> set[str]:
-    """The names at a config's top that mmengine and mmseg read."""
+    """The top-level names of a config that mmengine and mmseg read."""
     names = {*inspect.signature(Runner.__init__).parameters, *_READ_TOO} - {"self", "cfg"}
     if "data_preprocessor" in config.get("model", {}):
         names.remove("data_preprocessor")  # then the Runner takes the model's own

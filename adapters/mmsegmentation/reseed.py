@@ -13,14 +13,14 @@ from mmseg.registry import HOOKS
 
 @HOOKS.register_module()
 class ReseedHook(Hook):
-    """Draw the randomness of iteration k from (seed, rank, k), so that --resume reaches what an unbroken run reaches.
+    """Draw the randomness of iteration k from (seed, rank, k), so that --resume repeats an uninterrupted run.
 
     mmengine restores weights, optimiser, schedules and the order of the images, but not the state of the random
     numbers behind stochastic depth, dropout, scales and, without workers, augmentation. With this hook they depend on
     the iteration alone, neither on where a run was interrupted nor on validation in between.
 
-    Set `randomness=dict(seed=...)`, and train by iterations (IterBasedTrainLoop, InfiniteSampler). By epochs the
-    augmentation of workers starts anew on resuming.
+    Set `randomness=dict(seed=...)`, and train by iterations (IterBasedTrainLoop, InfiniteSampler). When training by
+    epochs, the workers' augmentation starts again on resuming.
 
     Convention:
         Seeds Python's, numpy's and torch's generators, on all devices.
@@ -45,7 +45,7 @@ class ReseedHook(Hook):
 
 
 class _ReseededIterator:
-    """Batches whose n-th is loaded (without workers: augmented) with the random numbers of n."""
+    """Batches, the n-th of which is loaded (without workers: augmented) with the random numbers of n."""
 
     def __init__(self, batches: Any, seed: int):
         self.batches, self.seed, self.count = batches, seed, 0

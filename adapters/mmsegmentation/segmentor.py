@@ -32,7 +32,7 @@ def config(
             "out_channels": classes,
             "deep_supervision": deep_supervision,
             "head_weights": None,
-            "summed_heads": 1,  # the core and smp predict by the finest level alone
+            "summed_heads": 1,  # the core and smp predict from the finest level alone
             "norm": norm,
             "fusion": fusion,
         },

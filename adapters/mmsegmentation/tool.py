@@ -20,7 +20,7 @@ from mmseg.visualization import SegLocalVisualizer
 
 
 def scripts() -> dict[str, Path]:
-    """mmseg's scripts by name; of two with one name the one whose path is shorter, as for mim."""
+    """mmseg's scripts by name; of two with the same name the one with the shorter path, as in mim."""
     (package,) = mmseg.__path__
     files = sorted(Path(package, ".mim", "tools").rglob("*.py"), key=lambda path: (len(path.parts), path), reverse=True)
     return {path.stem: path for path in files}
@@ -44,9 +44,9 @@ def run(name: str) -> None:
 
 
 def _count_given_inputs() -> None:
-    """mmseg 1.2's get_flops passes inputs and their shape; mmengine 0.10 refuses the one beside the other.
+    """mmseg 1.2's get_flops passes inputs and their shape; mmengine 0.10 refuses both together.
 
-    Neither counts timm's fused attention: its plain form serves here.
+    Neither counts timm's fused attention: its plain form is used here.
     """
     import_timm().layers.set_fused_attn(False)
     count = mmengine.analysis.get_model_complexity_info
@@ -59,7 +59,7 @@ def _count_given_inputs() -> None:
 
 
 def _draw_any_layout() -> None:
-    """mmseg 1.2's browse_dataset passes a view of an image with its channels turned round, which OpenCV 5 refuses."""
+    """mmseg 1.2's browse_dataset passes a view of an image with its channels reversed, which OpenCV 5 refuses."""
     draw = SegLocalVisualizer.add_datasample
 
     @functools.wraps(draw)

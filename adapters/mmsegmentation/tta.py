@@ -12,10 +12,10 @@ from mmseg.registry import MODELS
 
 @MODELS.register_module()
 class MeanProbabilityTTA(SegTTAModel):
-    """mmseg's SegTTAModel, right for heads of one channel too, and with the merged probabilities in the result.
+    """mmseg's SegTTAModel, correct for one-channel heads too, and with the merged probabilities in the result.
 
-    mmseg's own applies the sigmoid a second time where out_channels=1, and hands on the logits of the last augmentation
-    as those of all.
+    mmseg's own applies the sigmoid a second time where out_channels=1, and passes on the logits of the last
+    augmentation as those of all.
 
     Convention:
         `seg_logits` of the result is what mmseg's segmentors give: with one channel the probability (1, H, W), with K

@@ -8,7 +8,7 @@ try:
     import nnunetv2  # noqa: F401
 except ModuleNotFoundError as error:
     if error.name != "nnunetv2":
-        raise  # nnU-Net is there, and something that it needs is not: its own error says what
+        raise  # nnU-Net is installed, but something that it needs is not: its own error says what
     raise ImportError(f"sdi_plugin.adapters.nnunet needs nnU-Net v2. {frameworks.cure('nnunet')}") from error
 
 frameworks.check("nnunetv2", metadata.version("nnunetv2"))

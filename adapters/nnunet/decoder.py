@@ -1,4 +1,4 @@
-"""U-Net v2's decoder as nnU-Net talks to one: heads named seg_layers, deep supervision as a switch."""
+"""U-Net v2's decoder with nnU-Net's interface: heads named seg_layers, deep supervision as a switch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +17,9 @@ class NNUNetDecoder(UNetV2Decoder):
 
     Args:
         in_channels, channels, dim, init, options: see `UNetV2Decoder`.
-        classes: K, of the heads.
+        classes: K, the channels of the logits.
         heads: number of supervised levels, finest first.
-        deep_supervision: the switch at the start.
+        deep_supervision: the switch's initial state.
 
     Shape:
         features: L tensors (B, in_channels[j], *S_j), fine to coarse. Returns logits (B, K, *S_0), or with deep
@@ -43,7 +43,7 @@ class NNUNetDecoder(UNetV2Decoder):
         self.deep_supervision = deep_supervision
         check_init("NNUNetDecoder", init)
         if init == "unit":
-            self.init_unit()  # after the heads, so that a seed gives the numbers that it always gave
+            self.init_unit()  # after the heads, so that a seed gives the same numbers as before
 
     def forward(self, features: Sequence[Tensor]) -> Tensor | list[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         ys = super().forward(features)

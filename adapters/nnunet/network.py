@@ -18,23 +18,23 @@ class PlanUNetV2(nn.Module):
     """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791) on the encoder that an nnU-Net plan describes.
 
     Args:
-        input_channels: of the image.
-        num_classes: K, of the logits.
+        input_channels: channels of the image.
+        num_classes: K, the channels of the logits.
         n_stages: L, the number of the encoder's stages.
-        features_per_stage: of the encoder, one number or one a stage.
+        features_per_stage: channels of the encoder's stages, one number for all or one per stage.
         n_conv_per_stage_decoder: taken from plans and not used: U-Net v2's decoder has no such blocks.
-        deep_supervision: whether all heads answer, or the finest alone; `decoder.deep_supervision` switches it.
+        deep_supervision: whether all heads return logits, or only the finest; `decoder.deep_supervision` switches it.
         channels: C of SDI and decoder.
-        norm, fusion: of SDI's product, see `sdi_plugin.SDI`. nnU-Net's rate and momentum drive the paper's product past
-            float16 from six stages on: the trainers and planners of this package write "layer" and "asinh" into
-            their plans.
-        init: of the decoder, "unit" or "paper"; see `sdi_plugin.UNetV2Decoder`.
+        norm, fusion: for SDI's product, see `sdi_plugin.SDI`. nnU-Net's learning rate and momentum drive the paper's
+            product past float16 with six stages or more: the trainers and planners of this package write "layer" and
+            "asinh" into their plans.
+        init: initialisation of the decoder, "unit" or "paper"; see `sdi_plugin.UNetV2Decoder`.
         checkpointing: recompute attention and SDI in backward instead of storing their maps.
-        encoder: what else the plan says of the encoder: conv_op, kernel_sizes, strides, norm_op and so on.
+        encoder: the plan's other settings of the encoder: conv_op, kernel_sizes, strides, norm_op and so on.
 
     Shape:
         x: (B, input_channels, *S), S divisible by the product of all strides. Returns logits (B, K, *S), or with deep
-        supervision the list of L - 1 logits at the stages' sizes but the coarsest, finest first.
+        supervision the list of L - 1 logits at the sizes of all stages but the coarsest, finest first.
 
     Convention:
         The norm after the 1x1 reductions is the plan's. The product is accumulated in float32. `initialize` is
@@ -88,10 +88,11 @@ class PlanUNetV2(nn.Module):
             input_size: of the patch, without batch and channels.
 
         Convention:
-            As nnU-Net counts: every convolution's output once, which stands for the two maps that autograd keeps of it
-            (before and after its norm). Of the attention's two products at a level, which autograd keeps too, one is
-            counted; none with checkpointing. SDI's convolutions are one map: the fused op never stores their outputs,
-            and the estimate holds where it serves (`python -m benchmarks.nnunet --peak` has the figures).
+            Counted as nnU-Net does: every convolution's output once, which stands for the two maps that autograd keeps
+            of it (before and after its norm). Autograd also keeps the attention's two products per level: one is
+            counted, none with checkpointing. SDI's convolutions count as one map: the fused op never stores their
+            outputs, and the estimate holds where that op is available (`python -m benchmarks.nnunet --peak` has the
+            figures).
         """
         dim = convert_conv_op_to_dim(self.encoder.conv_op)
         if len(input_size) != dim:
@@ -116,7 +117,7 @@ class PlanUNetV2(nn.Module):
 
 
 class PlainConvUNetV2(PlanUNetV2):
-    """`PlanUNetV2` in place of nnU-Net's PlainConvUNet: its plans build it.
+    """`PlanUNetV2` in place of nnU-Net's PlainConvUNet, built from the same plans.
 
     Examples:
         >>> import torch
@@ -138,7 +139,7 @@ class PlainConvUNetV2(PlanUNetV2):
 
 
 class ResidualEncoderUNetV2(PlanUNetV2):
-    """`PlanUNetV2` in place of nnU-Net's ResidualEncoderUNet, of the presets ResEnc M, L and XL.
+    """`PlanUNetV2` in place of nnU-Net's ResidualEncoderUNet, which the presets ResEnc M, L and XL use.
 
     Examples:
         >>> import torch
@@ -161,7 +162,7 @@ class ResidualEncoderUNetV2(PlanUNetV2):
 
 
 def _norm(encoder: Any) -> Any:
-    """The plan's norm: nnU-Net avoids batch norm for its batches of 2 and its sliding windows."""
+    """The plan's norm: nnU-Net avoids batch norm because of its batches of 2 and its sliding windows."""
     if encoder.norm_op is None:
         return "batch"
     return functools.partial(encoder.norm_op, **(encoder.norm_op_kwargs or {}))

@@ -1,4 +1,4 @@
-"""Plans whose patch and batch sizes are those that U-Net v2 has room for."""
+"""Plans whose patch and batch sizes leave enough memory for U-Net v2."""
 
 from typing import Any
 
@@ -15,16 +15,16 @@ from sdi_plugin.adapters.nnunet.plans import with_unetv2
 
 
 class _UNetV2Planner(ExperimentPlanner):
-    """What the planners share: one of nnU-Net's, for another network, under another name.
+    """Common to the planners: a planner of nnU-Net's, for another network, under another name.
 
     nnU-Net looks for planners in its own package only: `sdi-plugin nnunet run nnUNetv2_plan_experiment -d DATASET -pl
-    PLANNER` makes them known. Reference memory and targets are nnU-Net's, in the same measure (see
+    PLANNER` makes them available. Reference memory and targets are nnU-Net's, in the same measure (see
     `PlanUNetV2.compute_conv_feature_map_size`); 2d and 3d_fullres share the data that nnUNetPlans have preprocessed.
     The plans name the network's class, so that nnU-Net's own nnUNetTrainer trains them too.
 
     Attributes:
-        network: of the class, what the plans are made for.
-        default_plans_name: of the class, what the plans are called unless told otherwise.
+        network: class attribute, the network that the plans are made for.
+        default_plans_name: class attribute, the default name of the plans.
     """
 
     network: type[PlanUNetV2]

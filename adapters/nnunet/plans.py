@@ -1,4 +1,4 @@
-"""Plans that name U-Net v2, so that whatever reads them builds it: nnU-Net's own trainer too."""
+"""Plans that name U-Net v2, so that any trainer that reads them builds it, nnU-Net's own too."""
 
 import copy
 from typing import Any
@@ -25,7 +25,7 @@ _COUNTERPART = {
 }
 
 
-# What keeps SDI's product within float16 over a whole training.
+# Keeps SDI's product within float16 for a whole training.
 BOUNDED = {"fusion": "asinh", "norm": "layer"}
 
 
@@ -51,7 +51,7 @@ def _short(network_class_name: str) -> str:
 def with_unetv2(plans: dict[str, Any]) -> dict[str, Any]:
     """A copy of the plans in which every configuration names the counterpart of its network, where there is one.
 
-    Where they say nothing of SDI's product, its fusion is "asinh" and a layer norm follows: over a training by
+    Where they say nothing about SDI's product, its fusion is "asinh", followed by a layer norm: in a training with
     nnU-Net's recipe the paper's own product outgrows float16 (docs/nnunet.md).
     """
     plans = REQUIRES | copy.deepcopy(plans)

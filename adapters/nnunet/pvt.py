@@ -6,33 +6,33 @@ from sdi_plugin import canvas
 from sdi_plugin.adapters.nnunet.decoder import NNUNetDecoder
 from sdi_plugin.encoder import TimmEncoder
 
-# Of the heads' logits, by which the 2-D labels are reduced for each: the levels have strides 4, 8, 16, 32 and are
-# resized by 4, as in the official ISIC training.
+# Scales of the heads' logits, by which nnU-Net reduces the 2-D labels for each head: the levels have strides 4, 8, 16,
+# 32 and are resized by 4, as in the official ISIC training.
 SCALES = (1.0, 0.5, 0.25, 0.125)
 
 
 class PVTUNetV2(nn.Module):
     """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791) on PVTv2, 2-D, with the heads that nnU-Net supervises.
 
-    With equal weights its logits are those of `sdi_plugin.UNetV2`; `sdi-plugin convert` brings them from one to the
-    other.
+    With equal weights its logits are those of `sdi_plugin.UNetV2`; `sdi-plugin convert` converts weights between the
+    two.
 
     Args:
-        input_channels: of the image, any number.
-        num_classes: K, of the logits.
+        input_channels: channels of the image, any number.
+        num_classes: K, the channels of the logits.
         encoder: timm's name, "pvt_v2_b0" to "pvt_v2_b5"; the paper's is "pvt_v2_b2".
         channels: C of the decoder.
         heads: 1 to 4, the number of supervised levels.
-        deep_supervision: whether all heads answer, or the finest alone; `decoder.deep_supervision` switches it.
-        norm, fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
-        init: of the decoder, "paper" or "unit"; see `sdi_plugin.UNetV2Decoder`.
+        deep_supervision: whether all heads return logits, or only the finest; `decoder.deep_supervision` switches it.
+        norm, fusion: for SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
+        init: initialisation of the decoder, "paper" or "unit"; see `sdi_plugin.UNetV2Decoder`.
 
     Shape:
         x: (B, input_channels, H, W), any size. Returns logits (B, K, H, W), or with deep supervision a list of `heads`
-        logits of size round(H * s), round(W * s) for s = 1, 1/2, 1/4, 1/8, to which nnU-Net brings its labels.
+        logits of size round(H * s), round(W * s) for s = 1, 1/2, 1/4, 1/8, to which nnU-Net resizes its labels.
 
     Raises:
-        ValueError: an image of other channels or axes; see also `sdi_plugin.UNetV2`.
+        ValueError: an image with other channels or axes; see also `sdi_plugin.UNetV2`.
 
     Examples:
         >>> import torch
@@ -77,6 +77,6 @@ class PVTUNetV2(nn.Module):
         return [self._resize(each, x, scale) for each, scale in zip(logits, SCALES, strict=False)]
 
     def _resize(self, logits: Tensor, x: Tensor, scale: float) -> Tensor:
-        """Logits of the padded image to the image's size times scale."""
+        """Resize logits of the padded image to the image's size times scale."""
         size = [round(axis * scale) for axis in x.shape[2:]]
         return canvas.to_image(logits, size, round(self.encoder.min_size * scale))

@@ -1,4 +1,5 @@
-"""The two signatures by which nnU-Net asks a trainer for its network: with managers since 2.7, without before."""
+"""The two signatures with which nnU-Net asks a trainer for its network: with managers since 2.7, without them
+before."""
 
 import inspect
 from collections.abc import Callable, Sequence

@@ -30,7 +30,7 @@ class nnUNetTrainerUNetV2(nnUNetTrainer):  # noqa: N801  nnU-Net finds trainers 
     that are saved with the model name the network's class, see `plans.with_unetv2`.
 
     Attributes:
-        epochs, learning_rate: of the class; None leaves nnU-Net's own.
+        epochs, learning_rate: class attributes; None keeps nnU-Net's own.
 
     Examples:
         `nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerUNetV2` trains it; a subclass changes the recipe:
@@ -70,8 +70,8 @@ class nnUNetTrainerUNetV2(nnUNetTrainer):  # noqa: N801  nnU-Net finds trainers 
         if reason := _missing_kernel(self.device):
             self.bare_network.decoder.set_grad_checkpointing(True)
             self.print_to_log_file(
-                f"U-Net v2: no fused kernel serves SDI on {self.device.type} ({reason}). To save memory, "
-                "attention and SDI are computed again in backward."
+                f"U-Net v2: no fused kernel is available for SDI on {self.device.type} ({reason}). To save memory, "
+                "attention and SDI are recomputed in backward."
             )
 
     @property

@@ -29,7 +29,7 @@ def _build(
 ) -> nn.Module:
     if str(arguments.get("conv_op", "")).endswith("3d"):
         raise ValueError(_only_2d("a 3-D one"))
-    own = architecture.endswith(f".{PVTUNetV2.__name__}")  # else plans that no trainer of ours has seen
+    own = architecture.endswith(f".{PVTUNetV2.__name__}")  # otherwise plans that no trainer of ours has seen
     return PVTUNetV2(inputs, outputs, **(arguments if own else {}), deep_supervision=deep)
 
 
@@ -41,12 +41,13 @@ class nnUNetTrainerUNetV2PVT(nnUNetTrainerUNetV2):  # noqa: N801
     `-pretrained_weights` it starts from those.
 
     Attributes:
-        encoder: of the class, timm's name.
-        pretrained: of the class, whether the encoder starts from ImageNet weights.
+        encoder: class attribute, timm's name.
+        pretrained: class attribute, whether the encoder starts from ImageNet weights.
 
     Raises:
         ValueError: a 3-D configuration.
-        FileNotFoundError, RuntimeError, sdi_plugin.checkpoint.CheckpointError: no ImageNet weights; before training.
+        FileNotFoundError, RuntimeError, sdi_plugin.checkpoint.CheckpointError: there are no ImageNet weights; raised
+            before training.
 
     Examples:
         `nnUNetv2_train 4 2d 0 -tr nnUNetTrainerUNetV2PVT` trains it; a subclass changes the recipe:
@@ -107,7 +108,7 @@ class nnUNetTrainerUNetV2PVT(nnUNetTrainerUNetV2):  # noqa: N801
         except (FileNotFoundError, checkpoint.CheckpointError) as error:
             raise type(error)(f"{error} {_CURE}") from error
         self.print_to_log_file(
-            f"U-Net v2: the encoder starts from {file or 'the ImageNet weights of the hub of timm'}."
+            f"U-Net v2: the encoder starts from {file or 'the ImageNet weights on the hub of timm'}."
         )
 
 

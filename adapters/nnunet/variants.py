@@ -19,7 +19,7 @@ from sdi_plugin.adapters.nnunet.trainer_pvt import nnUNetTrainerUNetV2PVT, nnUNe
 __all__ = ["nnUNetTrainerUNetV2", "nnUNetTrainerUNetV2PVT", "nnUNetTrainerUNetV2PVT_noPretrain"]
 
 _BASES = (nnUNetTrainerUNetV2PVT_noPretrain, nnUNetTrainerUNetV2PVT, nnUNetTrainerUNetV2)  # longer names first
-# In the order of inheritance: DA5's method calls none of those behind it, so that it comes last.
+# In the order of inheritance: DA5's method calls none of those after it, so it comes last.
 _VARIANTS: dict[str, type[nnUNetTrainer]] = {
     "NoDeepSupervision": nnUNetTrainerNoDeepSupervision,
     "NoMirroring": nnUNetTrainerNoMirroring,
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> type[nnUNetTrainerUNetV2]:
         rest = name.removeprefix(base.__name__)
         if rest != name and rest.startswith("_"):
             made = _variant(name, base, rest[1:].split("_"))
-            globals()[name] = made  # the same class at every call
+            globals()[name] = made  # the same class on every call
             return made
     raise AttributeError(f"{__name__} has no {name}")
 

@@ -6,7 +6,7 @@ try:
     import segmentation_models_pytorch as smp
 except ModuleNotFoundError as error:
     if error.name != "segmentation_models_pytorch":
-        raise  # smp is there, and something that it needs is not: its own error says what
+        raise  # smp is installed, but something that it needs is not: its own error says what
     raise ImportError(f"sdi_plugin.adapters.smp needs segmentation_models_pytorch. {frameworks.cure('smp')}") from error
 
 frameworks.check("segmentation_models_pytorch", smp.__version__)

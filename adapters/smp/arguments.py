@@ -1,4 +1,4 @@
-"""Which arguments of timm an encoder takes: the network's own, none by which timm reads files or asks the hub."""
+"""Which arguments of timm an encoder takes: the network's own, but none that makes timm read files or ask the hub."""
 
 import inspect
 import re
@@ -11,15 +11,15 @@ from timm.models import build_model_with_cfg
 # timm takes these out of the arguments before the network sees them; the first two are smp's to set.
 _TAKEN_BY_TIMM = {"features_only", "out_indices", "feature_cls", "pruned"}
 _HARMLESS = {"scriptable", "exportable", "no_jit"}
-# Whatever a later timm adds. Numbers are safe: SwinV2 has pretrained_window_sizes.
+# Covers what a later timm may add. Numbers are safe: SwinV2 has pretrained_window_sizes.
 _OF_FILES = re.compile(r"pretrained|checkpoint|weights_|state_dict|cache|file|url|hub|(?<!drop_)path")
 
 
 def arguments_of_network(name: str, arguments: Mapping[str, Any]) -> None:
-    """Raise a ValueError for a name or an argument by which timm would read a file or ask the hub.
+    """Raise a ValueError for a name or an argument that would make timm read a file or ask the hub.
 
     timm reads files without weights_only=True: what is in them could run code. The arguments come from a call, or from
-    the config.json of a stranger.
+    a stranger's config.json.
     """
     if ":" in name:  # timm's hf-hub:REPOSITORY and local-dir:FOLDER
         raise ValueError(
@@ -44,7 +44,7 @@ def _is_numbers(value: Any) -> bool:
 
 
 def check_values(arguments: Mapping[str, Any]) -> None:
-    """Raise a ValueError for values of a config.json that no network needs, paths above all."""
+    """Raise a ValueError for values of a config.json that no network needs, above all paths."""
     for key, value in arguments.items():
         if not _is_plain(value):
             raise ValueError(

@@ -16,14 +16,14 @@ from sdi_plugin.adapters.smp.arguments import arguments_of_network
 def level_indices(channels: Sequence[int]) -> list[int]:
     """Indices of the features that are levels, fine to coarse.
 
-    Feature 0 is the image (vgg of timm: a map of its size). An encoder that starts at stride 4 puts a map of no
-    channels at index 1.
+    Feature 0 is the image (for timm's vgg: a map of the image's size). An encoder that starts at stride 4 puts a map
+    with no channels at index 1.
     """
     return [index for index, count in enumerate(channels) if index >= 1 and count > 0]
 
 
 def reduction(encoder: Any, index: int) -> int:
-    """Pixels of the image for one pixel of feature `index`, along each axis."""
+    """Pixels of the image per pixel of feature `index`, along each axis."""
     return min(2**index, encoder.output_stride)
 
 
@@ -40,7 +40,7 @@ def build(name: str, in_channels: int, depth: int, weights: bool | str | Path | 
     """smp's encoder of that name with the weights asked for, or an error; see `UNetV2`."""
     arguments = {key: value for key, value in arguments.items() if value is not None}
     if not name.startswith("tu-") and not arguments.keys() <= {"output_stride"}:
-        # smp drops these in silence, misspelt names among them.
+        # smp silently drops these, including misspelt names.
         raise TypeError(
             f"UNetV2: got unexpected arguments {sorted(arguments)}. Only tu- encoders take arguments of their own "
             f"(timm's, such as img_size), {name!r} does not."
@@ -63,7 +63,7 @@ def build(name: str, in_channels: int, depth: int, weights: bool | str | Path | 
 def build_for_size(
     name: str, in_channels: int, depth: int, arguments: dict[str, Any], image_size: tuple[int, int]
 ) -> Any:
-    """smp's encoder of that name, a random start, for images (H, W) of one size.
+    """smp's encoder of that name with a random start, for images (H, W) of one size.
 
     Raises:
         TypeError: not an encoder that is built for a size.
@@ -86,7 +86,7 @@ def _repository(name: str, weights: bool | str) -> str | None:
 def _resolve(name: str, weights: bool | str | Path | None) -> tuple[bool | str | None, Path | None]:
     """Split encoder_weights into what smp itself loads, and a file to load into the finished encoder."""
     if weights is None or weights is False:
-        return None, None  # smp takes anything but None, False too, for "pretrained"
+        return None, None  # smp takes anything but None, even False, for "pretrained"
     universal = name.startswith("tu-")
     if not universal and name not in encoders:
         return weights if isinstance(weights, bool) else str(weights), None  # get_encoder lists the names that it knows

@@ -19,7 +19,7 @@ from sdi_plugin.adapters.smp import probe
 from sdi_plugin.adapters.smp.arguments import check_values
 from sdi_plugin.decoder import UNetV2Decoder
 
-# Below this the attention of PVTv2 and MiT has no pixel to look at, at any encoder_depth.
+# Below this the attention of PVTv2 and MiT has no pixels to attend to, at any encoder_depth.
 _MIN_SIZE = 32
 
 _BATCH_NORM = (
@@ -34,22 +34,22 @@ class UNetV2(SegmentationModel):
     """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791) on any encoder of smp.
 
     Args:
-        encoder_name: of smp; the paper's is "tu-pvt_v2_b2".
+        encoder_name: an encoder of smp; the paper's is "tu-pvt_v2_b2".
         encoder_depth: 3 to 5, the number of times that the encoder halves the image.
         encoder_weights: None for a random start; a name that smp knows for this encoder, such as "imagenet" (for tu-
             encoders also True: timm's weights of that name and tag); any other string is a file with an official
             PVTv2 checkpoint, timm's or safetensors, for tu- encoders.
         decoder_channels: C of the decoder.
-        decoder_norm, decoder_fusion: of SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
+        decoder_norm, decoder_fusion: for SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
         decoder_init: "paper" or "unit", see `sdi_plugin.UNetV2Decoder`.
-        in_channels: of the image.
+        in_channels: channels of the image.
         classes: K, the channels of the masks.
-        activation: of the masks, as for every model of smp; None gives logits.
-        aux_params: of a classification head on the coarsest features, as for every model of smp.
-        deep_supervision: number of supervised levels; True is the 2 of the official training, False none.
+        activation: applied to the masks, as for every model of smp; None gives logits.
+        aux_params: parameters of a classification head on the coarsest features, as for every model of smp.
+        deep_supervision: number of supervised levels; True means the 2 of the official training, False none.
         kwargs: for a tu- encoder: img_size for those built for one size (Swin, Hiera, MaxViT ...), drop_path_rate
-            (officially 0.1; timm's default is 0) and the like; none by which timm chooses, reads or downloads weights,
-            such as checkpoint_path.
+            (officially 0.1; timm's default is 0) and the like; none with which timm chooses, reads or downloads
+            weights, such as checkpoint_path.
 
     Shape:
         x: (B, in_channels, H, W), any H and W from 1 pixel. Returns masks (B, K, H, W); in training mode with deep
@@ -60,13 +60,14 @@ class UNetV2(SegmentationModel):
         zeros at the bottom and right, and the logits cropped. With equal weights `sdi_plugin.UNetV2` gives the same
         logits. Parameters of the encoder that no level depends on (`unused`: the stages below encoder_depth, the last
         convolution of smp's EfficientNets) are frozen, requires_grad=False, so that DistributedDataParallel needs no
-        find_unused_parameters. smp's initialisation leaves the decoder out: it makes the product of levels explode.
-        from_pretrained is strict unless told otherwise, and asks neither the hub nor a file for encoder_weights.
+        find_unused_parameters. smp's initialisation is not applied to the decoder, where it makes the product of levels
+        explode. from_pretrained is strict by default, and asks neither the hub nor a file for
+        encoder_weights.
 
     Raises:
-        ValueError: an argument out of range, or one by which timm reads files; an image of other channels or axes, or
-            of a size that the encoder cannot take; in training mode, batch 1 with a single pixel at the coarsest level
-            (batch norm).
+        ValueError: an argument out of range, or one that makes timm read files; an image with other channels or axes,
+            or of a size that the encoder cannot take; in training mode, batch 1 with a single pixel at the coarsest
+            level (batch norm).
         TypeError: kwargs for an encoder that takes none.
         FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: encoder_weights is missing or does not match.
         RuntimeError: the hub cannot be reached.
@@ -109,7 +110,7 @@ class UNetV2(SegmentationModel):
             raise ValueError(
                 f"UNetV2: expected decoder_channels, one int >= 1 for all levels, got {decoder_channels!r}."
             )
-        # A model is restored with all its weights: its configuration must not ask for a file of this machine.
+        # A model is restored with all its weights: its configuration must not ask for a file on this machine.
         if isinstance(encoder_weights, Path) or Path(str(encoder_weights)).is_file():
             self.config["encoder_weights"] = None
 
@@ -150,7 +151,7 @@ class UNetV2(SegmentationModel):
             init.initialize_head(self.classification_head)
 
     def unfreeze_encoder(self) -> None:
-        """As for every model of smp, but for the parameters that the features do not use: these stay frozen."""
+        """As for every model of smp, except that parameters which the features do not use stay frozen."""
         super().unfreeze_encoder()
         self._freeze_unused()
 
@@ -197,7 +198,7 @@ class UNetV2(SegmentationModel):
             size, stride = (x.shape[2], x.shape[3]), self.encoder.output_stride
             if "more than 1 value per channel" in str(error):
                 raise ValueError(_BATCH_NORM.format(stride=stride, size=size)) from error
-            same_dtype = x.dtype == next(self.encoder.parameters()).dtype  # else it is no matter of the size
+            same_dtype = x.dtype == next(self.encoder.parameters()).dtype  # otherwise the size is not the cause
             cure = self._size_cure(size) if same_dtype else None
             if cure is None:
                 raise
@@ -218,7 +219,7 @@ class UNetV2(SegmentationModel):
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
         card = super().generate_model_card(*args, **kwargs)
-        # smp's own snippet finds the class only after the adapter was imported.
+        # smp's own snippet finds the class only after the adapter has been imported.
         card.text = card.text.replace(
             _CARD_IMPORT, f"{_CARD_IMPORT}import sdi_plugin.adapters.smp  # registers it\n", 1
         )
@@ -226,7 +227,7 @@ class UNetV2(SegmentationModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, strict: bool = True, map_location: str = "cpu", **kwargs: Any) -> Any:
-        # Passed on, for else config.json could set them: strict=False leaves what is missing at random.
+        # Passed on, or config.json could set them: strict=False leaves missing weights at random values.
         return super().from_pretrained(*args, strict=strict, map_location=map_location, **kwargs)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What an encoder does, found by running it on the meta device, which computes shapes and no numbers."""
+"""What an encoder does, found by running it on the meta device, which computes shapes but no numbers."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ Size = tuple[int, int]
 
 
 def on_meta(module: nn.Module) -> Any:
-    """A copy in evaluation mode whose parameters and buffers have shapes, and no memory."""
+    """A copy in evaluation mode whose parameters and buffers have shapes but no memory."""
     with torch.inference_mode(False):
         tensors = {id(p): nn.Parameter(_meta(p), p.requires_grad) for p in module.parameters()}
         tensors |= {id(buffer): _meta(buffer) for buffer in module.buffers()}
@@ -37,10 +37,10 @@ def unused_parameters(encoder: Any, in_channels: int, levels: Sequence[int], siz
     Where the meta device lacks an operator of the encoder, it runs on the CPU.
 
     Args:
-        encoder: of smp.
-        in_channels: of the image.
+        encoder: an encoder of smp.
+        in_channels: channels of the image.
         levels: indices of the features that are used.
-        size: that the encoder was built for, N or (H, W), if any.
+        size: the size that the encoder was built for, N or (H, W), if any.
     """
     built_for = [(size, size) if isinstance(size, int) else tuple(size)] if size else []
     sizes = [*built_for, (64, 64), native_size(encoder)]
@@ -72,7 +72,7 @@ def training_bytes(encoder: Any, in_channels: int, batch: int, size: Size) -> in
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
             meta(torch.zeros(batch, in_channels, *size, device="meta"))
-    except Exception:  # see takes
+    except Exception:  # as in takes
         return 0
     own = {parameter.untyped_storage()._cdata for parameter in meta.parameters()}
     return sum(storage.nbytes() for address, storage in kept.items() if address not in own)
@@ -88,8 +88,8 @@ def size_cure(encoder: Any, in_channels: int, size: Size, rebuild: Callable[[Siz
     """What to do about images of a size that the encoder refused; None where the size is not the cause.
 
     Args:
-        encoder: of smp.
-        in_channels: of the image.
+        encoder: an encoder of smp.
+        in_channels: channels of the image.
         size: (H, W) of the images.
         rebuild: makes the encoder for images of another size, or raises; called on the meta device, too.
     """

@@ -33,8 +33,8 @@ def with_sdi(
     read, pass through.
 
     Args:
-        model: any of smp with `encoder` and `decoder`: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet, DeepLabV3,
-            DeepLabV3Plus, PAN, UPerNet, Segformer.
+        model: any model of smp with `encoder` and `decoder`: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet,
+            DeepLabV3, DeepLabV3Plus, PAN, UPerNet, Segformer.
         channels: C inside SDI.
         norm, fusion, init, checkpointing: see `sdi_plugin.SDISkip`.
 
@@ -79,7 +79,7 @@ class FeatureSDI(SDISkip):
     """SDISkip over smp's list of features, for the levels that a decoder reads.
 
     Args:
-        encoder_channels: of every feature, the image's first.
+        encoder_channels: channels of every feature, starting with the image's.
         read: indices of the features that the decoder reads.
         channels, options: see `SDISkip`.
     """
@@ -91,7 +91,7 @@ class FeatureSDI(SDISkip):
         self.levels, self.read = tuple(levels), tuple(read)
 
     def infuse(self, decoder: nn.Module, arguments: tuple[Any, ...]) -> tuple[list[Tensor]]:
-        """The decoder's forward pre-hook: its features, those that it reads replaced by fused ones."""
+        """The decoder's forward pre-hook: returns its features, with those that it reads replaced by fused ones."""
         (features,) = arguments
         infused = list(features)
         fused = self([features[index] for index in self.levels])
@@ -121,7 +121,7 @@ def _features_read(model: Any) -> list[int]:
 
 def _not_a_pyramid(name: str) -> str:
     return (
-        f"with_sdi: expected a model that hands its decoder the encoder's features alone, got a {name}. SDI needs a "
+        f"with_sdi: expected a model that passes its decoder only the encoder's features, got a {name}. SDI needs a "
         "pyramid of feature maps: use another architecture."
     )
 

@@ -1,4 +1,4 @@
-"""A script of mmseg after the plugin's import; setup.py puts it into the folder .mim/tools under each script's name."""
+"""A script of mmseg, run after the plugin's import; setup.py puts it into .mim/tools under each script's name."""
 
 from pathlib import Path
 

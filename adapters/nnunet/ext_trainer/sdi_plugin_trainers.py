@@ -1,4 +1,4 @@
-"""What nnU-Net reads of the folder that nnUNet_extTrainer names: the trainers themselves are defined elsewhere."""
+"""What nnU-Net reads from the folder that nnUNet_extTrainer names: the trainers themselves are defined elsewhere."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Tell nnU-Net where the trainers of sdi-plugin are: Python calls this when it starts, so nothing here is slow.
+"""Tell nnU-Net where the trainers of sdi-plugin are: Python calls this when it starts, so nothing here may be slow.
 
 Installed at the top of site-packages beside sdi_plugin_nnunet.pth (and .start, for Python 3.15 and later).
 SDI_PLUGIN_NNUNET=0 turns it off.
@@ -9,7 +9,7 @@ import sys
 
 
 def append() -> None:
-    """Append the folder of the trainers to the environment variable nnUNet_extTrainer, behind what is there."""
+    """Append the folder of the trainers to the environment variable nnUNet_extTrainer, after what is there."""
     if os.environ.get("SDI_PLUGIN_NNUNET", "1").strip().lower() in ("0", "false", "off", "no"):
         return
     variable = "nnUNet_extTrainer"

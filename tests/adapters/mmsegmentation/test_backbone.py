@@ -65,7 +65,7 @@ def test_bad_arguments(arguments, message):
 
 @pytest.mark.parametrize("shape", [(1, 1, 64, 64), (1, 3, 31, 64), (3, 64, 64)], ids=str)
 def test_bad_images(shape):
-    with pytest.raises(ValueError, match=r"expected images \(B, 3, H, W\) of 32 pixels or more"):
+    with pytest.raises(ValueError, match=r"expected images \(B, 3, H, W\) of at least 32 pixels per axis"):
         backbone()(torch.randn(shape))
 
 

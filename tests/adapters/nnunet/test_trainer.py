@@ -88,7 +88,7 @@ def test_the_log_says_where_no_kernel_serves(no_data, monkeypatch):
     monkeypatch.setattr(trainer, "_missing_kernel", lambda device: "none today")
     ours = nnunet_plans.trainer(nnUNetTrainerUNetV2)
     ours.initialize()
-    assert "no fused kernel serves SDI on cpu (none today)" in Path(ours.log_file).read_text()
+    assert "no fused kernel is available for SDI on cpu (none today)" in Path(ours.log_file).read_text()
     assert all(sdi.checkpointing for sdi in ours.bare_network.decoder.skip.sdi)
 
 
