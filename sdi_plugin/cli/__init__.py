@@ -14,13 +14,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0, or 2 for bad input, which is told in one line on stderr (`--debug` shows the traceback); that
-        of a command with one of its own (`nnunet status`).
+        The exit code: 0, or 2 for bad input, which is reported in one line on stderr (`--debug` shows the traceback);
+        some commands have one of their own (`nnunet status`).
     """
     arguments = build_parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
-            # timm 1.0 says so when it is imported; it is nothing that the command's user could mend.
+            # timm 1.0 says so when it is imported; the command's user cannot change that.
             warnings.filterwarnings("ignore", "`torch.jit.interface` is deprecated", FutureWarning)
             return arguments.run(arguments) or 0
     except (CommandError, ImportError, OSError, ValueError) as error:

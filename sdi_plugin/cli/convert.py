@@ -81,7 +81,7 @@ def _check_target(target: Path, export: "Export", force: bool) -> None:
     if target.suffix not in export.SUFFIXES:
         raise CommandError(f"expected OUT {export.OUT}, got {target}.")
     if not target.parent.is_dir():
-        raise CommandError(f"{target.parent}: no such folder to write {target.name} in. Make it first.")
+        raise CommandError(f"{target.parent}: no such folder to write {target.name} in. Create it first.")
     if target.suffix and target.is_dir():
         raise CommandError(f"{target}: expected a file, got a folder. Give another name.")
     if not target.suffix and target.exists() and not target.is_dir():

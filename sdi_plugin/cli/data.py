@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-_SHOWN = 50  # problems, where they are errors; what is left out is told completely
+_SHOWN = 50  # problems, where they are errors; what is left out is listed in full
 
 _LIST_EXAMPLE = """example:
   sdi-plugin data list
@@ -50,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_LIST_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    listing.add_argument("--json", action="store_true", help="print everything, citations too, as JSON")
+    listing.add_argument("--json", action="store_true", help="print everything, including citations, as JSON")
     listing.set_defaults(run=run_list)
 
     preparing = commands.add_parser(
@@ -62,11 +62,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     preparing.add_argument("name", metavar="NAME", help="one of `sdi-plugin data list`")
     preparing.add_argument("--source", required=True, metavar="DIR_OR_ZIP", help="the download, packed or unpacked")
-    preparing.add_argument("--out", required=True, metavar="DIR", help="the folder to make; it must not exist")
+    preparing.add_argument("--out", required=True, metavar="DIR", help="the folder to create; it must not exist")
     preparing.add_argument("--layout", choices=("plain", "mmseg", "nnunet"), default="plain", help="default: plain")
     preparing.add_argument("--size", type=int, metavar="N", help="resize to N x N (default: keep every size)")
     preparing.add_argument("--splits", metavar="FAMILY", help="nnunet: which splits to use, such as pranet")
-    preparing.add_argument("--skip-bad", action="store_true", help="leave out what fails a check, and go on")
+    preparing.add_argument("--skip-bad", action="store_true", help="leave out what fails a check, and continue")
     preparing.set_defaults(run=run_prepare)
 
 
@@ -90,7 +90,7 @@ def run_list(args: argparse.Namespace) -> None:
 
 
 def run_prepare(args: argparse.Namespace) -> None:
-    """Prepare one data set, and print what was written; what was left out, and what is worth a look, on stderr."""
+    """Prepare one data set, and print what was written; what was left out, and what is worth checking, on stderr."""
     from sdi_plugin import data
 
     try:

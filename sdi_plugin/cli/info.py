@@ -1,4 +1,4 @@
-"""`sdi-plugin info`: what is installed, on what it runs, and what serves the ops."""
+"""`sdi-plugin info`: what is installed, what it runs on, and which backends run the ops."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "info",
         help="versions, devices, op backends and frameworks",
-        description="Show versions, devices, which backend serves the ops and why, and the frameworks found.",
+        description="Show versions, devices, which backend runs the ops and why, and the frameworks found.",
         epilog="example: sdi-plugin info --json",
     )
     parser.add_argument("--json", action="store_true", help="print JSON: versions, devices, backends, frameworks")

@@ -1,4 +1,4 @@
-"""The data sets that `sdi-plugin data prepare` knows: where they come from, their terms, and how their files lie.
+"""The data sets that `sdi-plugin data prepare` knows: where they come from, their terms, and their file layouts.
 
 A path pattern names a file by its last folders, without its suffix: any folder may come before it, letters may be
 upper or lower case. `{id}`, `{number}`, `{cju}` (Kvasir), `{isic}` and `{imd}` (PH2) stand for the id that an image and
@@ -51,7 +51,7 @@ class Dataset:
 
 
 def _pranet(test_folder: str, train_id: str | None = None) -> Layout:
-    """PraNet's TrainDataset (Kvasir and ClinicDB mixed) and TestDataset, in the spellings that are around."""
+    """PraNet's TrainDataset (Kvasir and ClinicDB mixed) and TestDataset, in the spellings in circulation."""
     parts = [
         Part(f"TestDataset/{test_folder}/{image}/{{id}}", f"TestDataset/{test_folder}/{mask}/{{id}}", "pranet_test")
         for image, mask in (("images", "masks"), ("image", "mask"))
@@ -69,7 +69,7 @@ def _official(*parts: tuple[str, str] | tuple[str, str, str]) -> Layout:
 
 
 def _isic(images: str, masks: str, **folders: str) -> tuple[Layout, ...]:
-    """A challenge's archives, one pair a split; `{isic}` leaves out the *_superpixels.png of 2017."""
+    """A challenge's archives, one pair per split; `{isic}` leaves out the *_superpixels.png of 2017."""
     parts = [
         (f"{images.format(folder)}/{{isic}}", f"{masks.format(folder)}/{{isic}}_segmentation", split)
         for split, folder in folders.items()

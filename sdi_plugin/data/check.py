@@ -22,10 +22,10 @@ class Inspection:
     """What was seen in one pair.
 
     Attributes:
-        problem: None where all is well.
+        problem: None where nothing is wrong.
         jpeg: the image is a JPEG file that may be copied as it is: upright, grey or RGB.
         turned: the two have different EXIF orientations, which were applied.
-        scale, empty: of the mask, see `masks.Mask`.
+        scale, empty: the mask's, see `masks.Mask`.
     """
 
     problem: str | None
@@ -74,10 +74,10 @@ def check_sizes(image: Loaded, mask: Mask) -> None:
 def inspect_all(
     source: Source, found: Found, in_threads: Callable[..., list[Any]]
 ) -> tuple[dict[str, Inspection], list[str]]:
-    """The inspections of all good pairs, by id, and all that is wrong with the others and with the splits.
+    """The inspections of all good pairs, by id, and everything that is wrong with the others and with the splits.
 
     Args:
-        in_threads: [function(item) for item in items] of (function, items, label).
+        in_threads: computes [function(item) for item in items] from (function, items, label).
     """
     paired = sorted(found.images.keys() & found.masks.keys())
     problems = []
@@ -106,7 +106,7 @@ def inspect_all(
 def refuse(
     dataset: Dataset, source: Source, good: dict[str, Inspection], problems: list[str], skip_bad: bool
 ) -> list[str]:
-    """Raise a DataError where a source cannot be written, or return what is worth a look."""
+    """Raise a DataError where a source cannot be written, or return what is worth checking."""
     if problems and not skip_bad:
         raise DataError(
             f"{len(problems)} problem(s) in {source.path}; nothing was written. The first is {problems[0]}. Repair the "

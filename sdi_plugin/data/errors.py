@@ -7,7 +7,7 @@ class DataError(ValueError):
     """A source, a file or an argument that cannot be used, and the cure. Nothing was written.
 
     Attributes:
-        problems: all that is wrong with the pairs, one line each, where the message counts them.
+        problems: everything that is wrong with the pairs, one line each, where the message counts them.
 
     Examples:
         >>> from sdi_plugin import data

@@ -1,4 +1,4 @@
-"""One rule for masks, wherever they are read: which pixels are foreground, or why the file cannot say."""
+"""One rule for masks, wherever they are read: which pixels are foreground, or why the file does not say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sdi_plugin.data.errors import DataError
 from sdi_plugin.data.pixels import PixelError
 
 _NOISE = 16  # of JPEG, in an area that was black, and between channels that were equal
-_FEW = 8  # lossless files of 3 to so many values are label maps; smoothed masks have more
+_FEW = 8  # lossless files of 3 to this many values are label maps; smoothed masks have more
 _CURE = "Save what is foreground as 255, all else as 0"
 _SOFT = 0.1  # the share of pixels between dark and bright: 0.01 at the borders of JPEG masks of 256 x 256
 
@@ -73,11 +73,11 @@ def disagreeing(scales: Mapping[str, int | None]) -> dict[str, str]:
 def check_not_all_empty(empty: Sequence[bool], where: str) -> None:
     """Raise a DataError where no mask of the set has foreground."""
     if all(empty):
-        raise DataError(f"all {len(empty)} masks are empty in {where}. Take the masks that hold what is to be found.")
+        raise DataError(f"all {len(empty)} masks are empty in {where}. Take the masks that mark the objects.")
 
 
 def _grey(image: Image.Image) -> np.ndarray[Any, Any]:
-    """One number for each pixel."""
+    """One number per pixel."""
     if image.mode in ("1", "L", "LA"):
         return np.asarray(image.convert("L"))
     if image.mode.startswith(("I", "F")):

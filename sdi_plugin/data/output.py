@@ -1,4 +1,4 @@
-"""Where each output layout puts an image and its mask, how these are written, and the files that describe the whole."""
+"""Where each output layout puts an image and its mask, how they are written, and what describes the set."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Item:
 
 
 def check_out(layout: str, out: Path) -> None:
-    """nnU-Net finds a data set by its folder's name.
+    """Check the layout, and for nnU-Net the folder's name, by which it finds a data set.
 
     Raises:
-        DataError: another layout, or another name than DatasetNNN_Name with the layout nnunet.
+        DataError: an unknown layout, or with the layout nnunet a name other than DatasetNNN_Name.
     """
     if layout not in LAYOUTS:
         raise DataError(f"expected a layout of {', '.join(LAYOUTS)}, got {layout!r}.")
     if layout == "nnunet" and not re.fullmatch(r"Dataset(?!000)\d{3}_[A-Za-z0-9]\w*", out.name):
         raise DataError(
-            f"expected a folder of the name DatasetNNN_Name for nnU-Net, got {out.name!r}. "
-            "Name it so, such as nnUNet_raw/Dataset101_Kvasir."
+            f"expected a folder named DatasetNNN_Name for nnU-Net, got {out.name!r}. "
+            "Rename it, for example to nnUNet_raw/Dataset101_Kvasir."
         )
 
 
@@ -80,7 +80,7 @@ def write_rgb(content: bytes, path: Path, size: int | None) -> None:
 
 
 def write_mask(content: bytes, path: Path, size: int | None) -> bool:
-    """Write a mask as upright 8-bit PNG of 0 and 1; with `size`, resized (nearest). Whether it has foreground."""
+    """Write a mask as upright 8-bit PNG of 0 and 1; with `size`, resized (nearest). True if it has foreground."""
     mask = masks.read(io.BytesIO(content)).pixels
     if size is not None:
         mask = mask.resize((size, size), Image.Resampling.NEAREST)

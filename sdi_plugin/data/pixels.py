@@ -1,4 +1,4 @@
-"""Opening one image file: whole, upright, with nothing left out in silence."""
+"""Opening one image file: whole, upright, with nothing silently left out."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def load(file: str | Path | IO[bytes], what: str, eighth: bool = False) -> Loade
             if eighth:
                 opened.draft(None, (opened.width // 8, opened.height // 8))
             opened.load()
-            image, left = opened, _orientation(opened)  # none is left of TIFF: Pillow has turned it by itself
+            image, left = opened, _orientation(opened)  # TIFF has none left: Pillow has already turned the image
             if left != 1:
                 image = ImageOps.exif_transpose(opened)
                 size = size if left < 5 else (size[1], size[0])
@@ -60,7 +60,7 @@ def load(file: str | Path | IO[bytes], what: str, eighth: bool = False) -> Loade
     except Exception as error:  # Pillow's decoders raise anything on damaged files
         raise PixelError(f"unreadable {what}: {error}") from error
     if frames > 1 and kind != "MPO":  # a camera's MPO is one JPEG picture with previews behind it
-        raise PixelError(f"{what} with {frames} frames, expected one. Save the one that counts")
+        raise PixelError(f"{what} with {frames} frames, expected one. Save the frame that counts")
     if transparent:
         raise PixelError(
             f"{what} with transparent pixels, whose colour is not defined. Save it without an alpha channel"

@@ -35,11 +35,11 @@ class Prepared:
 
     Attributes:
         folder: the new one.
-        dataset: what the catalogue says of the data set, the number of images of its official release too.
+        dataset: what the catalogue says about the data set, including the number of images in its official release.
         images: the number of pairs in the folder.
-        splits: {name: number of ids} of the lists in splits/, for nnU-Net of the chosen ones.
+        splits: {name: number of ids} for the lists in splits/, for nnU-Net only the chosen ones.
         left_out: with skip_bad, what was wrong with the pairs that are not there, one line each.
-        notes: what is worth a look, one line each.
+        notes: what is worth checking, one line each.
 
     Examples:
         >>> from sdi_plugin import data
@@ -71,14 +71,14 @@ def prepare(
     Args:
         name: a key of `DATASETS`.
         source: the download, a folder or a zip archive; nothing is unpacked.
-        out: the folder to make; it must not exist. For nnU-Net its name is DatasetNNN_Name.
+        out: the folder to create; it must not exist. For nnU-Net its name is DatasetNNN_Name.
         layout: "plain" (images/, masks/, splits/), "mmseg" (img_dir/, ann_dir/, splits/) or "nnunet" (imagesTr/,
-            labelsTr/, imagesTs/, labelsTs/); dataset.json lies in each.
+            labelsTr/, imagesTs/, labelsTs/); each contains dataset.json.
         size: side in pixels to which images (bilinear) and masks (nearest) are resized, or None.
         splits: the family of splits, such as "pranet", that becomes nnU-Net's training and test cases.
         skip_bad: leave out what fails a check, instead of stopping.
-        progress: given the items, a label and their number, returns the items while it shows how far they are, as tqdm
-            does.
+        progress: a function of the items, a label and their number that returns the items and shows progress over them,
+            as tqdm does.
 
     Convention:
         Masks are written as 0 and 1, whatever the source has; images and masks are turned as their EXIF orientation
@@ -199,7 +199,7 @@ def _in_threads(progress: Progress) -> InThreads:
             try:
                 return list(progress(pool.map(function, items), label, len(items)))
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # or Ctrl-C would wait for the whole queue
+                pool.shutdown(wait=False, cancel_futures=True)  # otherwise Ctrl-C would wait for the whole queue
                 raise
 
     return run

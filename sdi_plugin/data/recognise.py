@@ -32,7 +32,7 @@ class Found:
         if id_ in files:
             raise DataError(
                 f"expected one {kind} for each id, got two for {id_!r}: {files[id_]} and {name}. "
-                "Take one out, or pass a folder with one copy of the data set as the source."
+                "Remove one, or pass a folder with one copy of the data set as the source."
             )
         files[id_] = name
 
@@ -41,7 +41,7 @@ def recognise(dataset: Dataset, source: Source) -> Found:
     """Find the data set in a source: the known layout with the most images, else the plain layout.
 
     Raises:
-        DataError: nothing recognised, two files for one id, or ids that are no file names.
+        DataError: nothing recognised, two files for one id, or ids that are not file names.
     """
     names = sorted(source)
     counts = [
@@ -134,7 +134,7 @@ def _from_plain(root: str, names: list[str]) -> Found:
 
 
 def _add_split_files(found: Found, source: Source, names: list[str]) -> None:
-    """Add splits/*.txt beside the images' folder, and train.txt, val.txt, test.txt there or in the source's top."""
+    """Add splits/*.txt beside the images' folder, and train.txt, val.txt, test.txt there or at the source's top."""
     roots = {str(PurePosixPath(name).parent.parent) for name in found.images.values()} | {source.top}
     for path in (PurePosixPath(name) for name in names if name.lower().endswith(".txt")):
         listed = path.parent.name == "splits" and str(path.parent.parent) in roots

@@ -1,4 +1,4 @@
-"""A read-only view on a source: a folder, the zip archives in it, or one zip archive. Nothing is unpacked."""
+"""A read-only view of a source: a folder, the zip archives in it, or one zip archive. Nothing is unpacked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Source:
     files, the unpacked files are used.
 
     Raises:
-        DataError: nothing at `path`, an archive that cannot be read, or one of another kind than zip.
+        DataError: nothing at `path`, an archive that cannot be read, or one that is not a zip archive.
     """
 
     def __init__(self, path: Path):
@@ -37,7 +37,7 @@ class Source:
                 self.top = top.stem
                 self._add_archive(top, "")
             elif is_other_archive(top.name) and top.is_file():
-                raise DataError(f"expected a folder or a zip archive, got {path}. Unpack it first and name the folder.")
+                raise DataError(f"expected a folder or a zip archive, got {path}. Unpack it first and pass the folder.")
             else:
                 came = "another kind of file" if top.exists() else "nothing there"
                 raise DataError(f"expected a folder or a zip archive at {path}, found {came}. Check the path.")
@@ -95,15 +95,15 @@ class Source:
             archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, EOFError) as error:
             raise DataError(
-                f"{path} is not a readable zip archive ({error}). It may be truncated: download it again, or take it "
-                "out of the source."
+                f"{path} is not a readable zip archive ({error}). It may be truncated: download it again, or remove it "
+                "from the source."
             ) from error
         self._archives.append(archive)
         for member in archive.infolist():
             if member.is_dir() or any(_is_junk(part) for part in member.filename.split("/")):
                 continue
             if member.flag_bits & 1:
-                raise DataError(f"{path} is encrypted. Unpack it first and name the folder.")
+                raise DataError(f"{path} is encrypted. Unpack it first and pass the folder.")
             inner = member.filename.lstrip("/")
             unpacked, name = (str(PurePosixPath(prefix, *folder, inner)) for folder in ((), (path.stem,)))
             if unpacked not in self._files and name not in self._files:

@@ -1,6 +1,6 @@
 """Reading splits, and choosing the training, validation and test lists among them.
 
-A split is a text file with one id a line. Splits that belong together form a family: `pranet_train` and `pranet_test`
+A split is a text file with one id per line. Splits that belong together form a family: `pranet_train` and `pranet_test`
 are the family `pranet`; `train`, `val` and `test` are the family named by the empty text.
 """
 
@@ -31,7 +31,7 @@ def parse(content: bytes, name: str) -> list[str]:
     try:
         lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"expected UTF-8 text with one id a line in {name}, got other bytes ({error}).") from error
+        raise DataError(f"expected UTF-8 text with one id per line in {name}, got other bytes ({error}).") from error
     ids = []
     for line in map(str.strip, lines):
         suffix = Path(line).suffix
@@ -40,9 +40,9 @@ def parse(content: bytes, name: str) -> list[str]:
 
 
 def check_id(id_: str, where: str) -> str:
-    """Return `id_`, or raise DataError where it could lead outside a folder or is no portable file name."""
+    """Return `id_`, or raise DataError where it could lead outside a folder or is not a portable file name."""
     if not id_ or id_.startswith(".") or id_ != id_.strip() or re.search(r'[/\\:*?"<>|\x00-\x1f]', id_):
-        raise DataError(f"expected plain file names as ids in {where}, got {id_!r}. Rename it, or take it out.")
+        raise DataError(f"expected plain file names as ids in {where}, got {id_!r}. Rename it, or remove it.")
     return id_
 
 
@@ -79,7 +79,7 @@ def choose(splits: Mapping[str, list[str]], family: str | None = None, fallback:
         known = ", ".join(repr(name) for name in sorted(usable)) or "none"
         raise DataError(
             f"expected {wanted}, found the splits {there} (families: {known}). Add splits/train.txt and "
-            "splits/test.txt with one id a line, or name one of the families."
+            "splits/test.txt with one id per line, or name one of the families."
         )
     if family is None:
         family = min(usable, key=_preference)

@@ -8,18 +8,19 @@ from sdi_plugin.cli.errors import CommandError
 
 _EPILOG = """\
 examples:
-  sdi-plugin demo                                      drawn images, about a minute on two cores
+  sdi-plugin demo                                      synthetic images, about a minute on two cores
   sdi-plugin demo --data kvasir --size 256 --epochs 30 real images in the plain layout of `sdi-plugin data prepare`
-  sdi-plugin demo --out runs/demo --resume             go on after an interruption
+  sdi-plugin demo --out runs/demo --resume             continue after an interruption
 """
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
-        help="train U-Net v2 on drawn or real images, and write a report",
-        description="Train U-Net v2 through segmentation_models_pytorch, evaluate it on held-out images, and write "
-        "report.html, metrics.json and a model that smp.from_pretrained loads. Without --data the images are drawn.",
+        help="train U-Net v2 on synthetic or real images, and write a report",
+        description="Train U-Net v2 through segmentation_models_pytorch, evaluate it on held-out images, and "
+        "write report.html, metrics.json and a model that smp.from_pretrained loads. Without --data the images are "
+        "synthetic.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -29,14 +30,14 @@ def add_parser(commands: Any) -> None:
         "--encoder",
         default="tu-tf_efficientnet_lite0",
         metavar="NAME",
-        help="smp's name [%(default)s, which starts from ImageNet weights; others start at random]",
+        help="smp's name of the encoder [%(default)s, which starts from ImageNet weights; others start at random]",
     )
     parser.add_argument("--size", type=_positive, default=128, metavar="N", help="train at N x N pixels [%(default)s]")
     parser.add_argument("--epochs", type=_positive, default=6, metavar="N", help="passes over the data [%(default)s]")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="results [%(default)s]")
-    parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch in --out, if any")
+    parser.add_argument("--resume", action="store_true", help="continue from the last finished epoch in --out, if any")
     parser.add_argument(
-        "--seed", type=_seed, default=0, metavar="N", help="of weights, order and drawing [%(default)s]"
+        "--seed", type=_seed, default=0, metavar="N", help="seed of weights, order and synthetic images [%(default)s]"
     )
     parser.set_defaults(run=run)
 
@@ -64,12 +65,12 @@ def run(arguments: argparse.Namespace) -> None:
     if out.exists() and not out.is_dir():
         raise CommandError(f"demo: expected a folder for --out, got the file {out}.")
     if (out / checkpoint.NAME).exists() and not arguments.resume:
-        raise CommandError(f"demo: {out} holds an earlier run. Pass --resume to go on, or another --out.")
+        raise CommandError(f"demo: {out} holds an earlier run. Pass --resume to continue, or another --out.")
     if not (out / checkpoint.NAME).exists() and any((out / name).exists() for name in report.RESULTS):
         raise CommandError(f"demo: {out} holds results without their checkpoint. Remove them, or pass another --out.")
     if arguments.data is None:
         if arguments.splits is not None:
-            raise CommandError("demo: expected --data with --splits: drawn images have one split.")
+            raise CommandError("demo: expected --data with --splits: synthetic images have one split.")
         data = draw(arguments.size, arguments.seed)
     else:
         data = load(arguments.data, arguments.size, arguments.splits)

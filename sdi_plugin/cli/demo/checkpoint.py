@@ -1,4 +1,4 @@
-"""Reading the checkpoint that a run goes on from: it fits in all of its parts, or it is an error and stays as it is."""
+"""Reading the checkpoint that a run continues from: either all of it fits, or it is an error and the file is kept."""
 
 import json
 from dataclasses import asdict
@@ -18,14 +18,14 @@ def read(path: Path, recipe: Recipe) -> dict[str, Any] | None:
     """The state in the file, None where there is none; `restore` loads its weights.
 
     Raises:
-        CommandError: of another recipe, damaged or incomplete.
+        CommandError: the checkpoint is of another recipe, damaged or incomplete.
     """
     if not path.exists():
         return None
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         saved = dict(json.loads(state["recipe"]))
-    except Exception as error:  # torch.load raises many kinds; whatever it is, the file is not ours to use
+    except Exception as error:  # torch.load raises many kinds of errors; after any of them the file cannot be used
         raise CommandError(f"demo: {path} is not a checkpoint of the demo ({error}). Pass another --out.") from error
     differing = [
         "other images" if key == "data" else f"{key} {saved.get(key)} -> {value}"
@@ -34,7 +34,7 @@ def read(path: Path, recipe: Recipe) -> dict[str, Any] | None:
     ]
     if differing:
         raise CommandError(
-            f"demo: {path} is of another run ({'; '.join(differing)}). Resume with its settings, "
+            f"demo: {path} belongs to another run ({'; '.join(differing)}). Resume with its settings, "
             "pass another --out, or remove the folder."
         )
     history = state.get("history")
@@ -68,5 +68,5 @@ def restore(path: Path, state: dict[str, Any], model: UNetV2, optimizer: torch.o
 def _damaged(path: Path, what: str) -> CommandError:
     return CommandError(
         f"demo: cannot resume from {path}: it holds {what}. It was left as it is. Restore it from a copy, or pass "
-        "another --out to start anew."
+        "another --out to start again."
     )

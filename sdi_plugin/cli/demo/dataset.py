@@ -1,4 +1,4 @@
-"""The demo's images in memory: drawn, or read from a folder in the plain layout."""
+"""The demo's images in memory: synthetic, or read from a folder in the plain layout."""
 
 import hashlib
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ _SHOWN = 20  # problems in one error
 class Split:
     """Images (N, 3, size, size) uint8 for the network, and one mask (1, H, W) bool for each.
 
-    The masks for training are of the network's size; those for testing keep the size they came in.
+    The masks for training have the network's size; those for testing keep their own.
     """
 
     names: list[str]
@@ -44,7 +44,7 @@ class Data:
     test: Split
 
     def fingerprint(self) -> str:
-        """A hash of every pixel, by which a resumed run knows that it sees the same data."""
+        """A hash of every pixel, with which a resumed run checks that it sees the same data."""
         digest = hashlib.sha256()
         for split in (self.train, self.test):
             digest.update("\n".join(split.names).encode())
@@ -55,7 +55,7 @@ class Data:
 
 
 def draw(size: int, seed: int) -> Data:
-    """A data set of drawn images; training and held-out images never share a seed."""
+    """A data set of synthetic images; training and held-out images never share a seed."""
     _check_memory(DRAWN_TRAIN + DRAWN_TEST, size)
 
     def split(name: str, number: int, count: int) -> Split:
@@ -63,7 +63,7 @@ def draw(size: int, seed: int) -> Data:
         return _split([f"{name}-{i:03d}" for i in range(count)], [a for a, _ in pairs], [b for _, b in pairs])
 
     return Data(
-        title="drawn images",
+        title="synthetic images",
         note="These images are drawn by a program, not photographed: a score on them says nothing about real skin.",
         train=split("train", 0, DRAWN_TRAIN),
         test=split("test", 1, DRAWN_TEST),

@@ -1,4 +1,4 @@
-"""Procedurally drawn images that look a little like dermoscopy: a lesion, skin, hairs, gel bubbles.
+"""Procedurally drawn images that look somewhat like dermoscopy: a lesion, skin, hairs, gel bubbles.
 
 They exist so that the demo runs anywhere without a download. A score on them says nothing about skin.
 """

@@ -12,16 +12,16 @@ from sdi_plugin.cli.errors import CommandError
 
 
 def build(recipe: Recipe) -> tuple[UNetV2, str]:
-    """The network, and where its encoder starts from; encoders of one size are built for the recipe's.
+    """The network, and where its encoder starts from; encoders for a single image size are built for the recipe's size.
 
     Raises:
-        CommandError: unknown, not a pyramid of features, or not for images of this size.
-        sdi_plugin.memory.TooLargeError: too large for the memory.
+        CommandError: the encoder is unknown, gives no pyramid of features, or does not take images of this size.
+        sdi_plugin.memory.TooLargeError: training needs more memory than there is.
     """
     settings: dict[str, Any] = {"encoder_weights": None, "classes": 1, "deep_supervision": True}
     try:
         model = UNetV2(recipe.encoder, **settings)
-    except Exception as error:  # smp and timm raise many kinds for names and encoders that give no pyramid
+    except Exception as error:  # smp and timm raise many kinds of errors for names and encoders that give no pyramid
         raise CommandError(
             f"demo: expected an encoder of segmentation_models_pytorch, got {recipe.encoder!r} ({error})."
         ) from error

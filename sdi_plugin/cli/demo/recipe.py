@@ -1,11 +1,11 @@
-"""What a run of the demo is defined by."""
+"""The settings that define a run of the demo."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run is defined by; a resumed run must agree in all of it."""
+    """The settings that define a run; a resumed run must agree in all of them."""
 
     encoder: str
     size: int

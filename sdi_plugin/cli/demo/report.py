@@ -50,7 +50,7 @@ def evaluate(run: train.Run, data: Data) -> Metrics:
 
 
 def write(out: Path, run: train.Run, data: Data, metrics: Metrics) -> None:
-    """Write the results; metrics.json comes last, so that its presence says that all is there."""
+    """Write the results; metrics.json comes last, so that its presence says that everything is there."""
     (out / "metrics.json").unlink(missing_ok=True)
     scores = {"mean_dice": metrics.summary["mean_dice"]}
     run.model.save_pretrained(out / "model", dataset=data.title, metrics=scores)  # pyright: ignore[reportCallIssue]
@@ -70,7 +70,7 @@ def write(out: Path, run: train.Run, data: Data, metrics: Metrics) -> None:
 
 
 def overlays(run: train.Run, data: Data, indices: list[int]) -> list[Image.Image]:
-    """Images side by side with themselves under the outlines of truth and prediction."""
+    """Each image beside a copy with the outlines of truth and prediction."""
     pictures = []
     for index in indices:
         image, truth = data.test.images[index], data.test.masks[index]
@@ -95,7 +95,7 @@ def contact_sheet(pictures: list[Image.Image], columns: int = 4) -> Image.Image:
 
 
 def _spread(metrics: Metrics) -> list[int]:
-    """Indices of a few images, evenly over the held-out list: not chosen by how well they went."""
+    """Indices of a few images, evenly over the held-out list: not chosen by their scores."""
     count = len(metrics.dice)
     return [int(i) for i in np.linspace(0, count - 1, min(_SHOWN, count))]
 
@@ -108,7 +108,7 @@ def _outline(mask: Tensor) -> np.ndarray[Any, Any]:
 def _page(run: train.Run, data: Data, metrics: Metrics, environment: dict[str, Any]) -> str:
     worst = [int(i) for i in np.argsort(metrics.dice, kind="stable")[:_SHOWN]]
     legend = (
-        f'<p>Left the image, right the outlines: <b style="color:rgb{_TRUTH}">truth</b>, '
+        f'<p>Left: the image. Right: the outlines of <b style="color:rgb{_TRUTH}">truth</b> and '
         f'<b style="color:rgb{_PREDICTION}">prediction</b>.</p>'
     )
     rows = [(_LABELS[key], f"{value:.4f}") for key, value in metrics.summary.items() if key in _LABELS]
@@ -116,7 +116,7 @@ def _page(run: train.Run, data: Data, metrics: Metrics, environment: dict[str, A
     facts = [
         ("encoder starts from", run.pretrained),
         ("held-out images", f"{len(metrics.dice)}, {metrics.summary['hd95_images']:.0f} of them in the mean of HD95"),
-        ("input of the network", f"RGB from 0 to 255, less {train.MEAN}, divided by {train.STD}"),
+        ("input of the network", f"RGB from 0 to 255, minus {train.MEAN}, divided by {train.STD}"),
         ("training time, s", f"{run.seconds:.0f}"),
     ]
     sections = [

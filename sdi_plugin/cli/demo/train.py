@@ -1,4 +1,4 @@
-"""Training that a kill at any moment cannot spoil: the result is a function of the recipe alone.
+"""Training that a kill at any moment cannot corrupt: the result is a function of the recipe alone.
 
 Every epoch draws its order, augmentation and stochastic depth from (seed, epoch), and ends in a checkpoint that
 replaces the last one atomically. A resumed run therefore repeats what the killed one would have done, bit for bit.
@@ -39,7 +39,7 @@ class Run:
 
 
 def train(recipe: Recipe, data: Data, out: Path) -> Run:
-    """Train, or go on from the checkpoint in `out`, and return the trained network in eval mode.
+    """Train, or continue from the checkpoint in `out`, and return the trained network in eval mode.
 
     Raises:
         CommandError: the encoder is unknown or does not take images of this size; the batch does not fit into memory;
@@ -108,7 +108,7 @@ def _epoch(recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, s
     criterion = DeepSupervisionLoss(StructureLoss())
     count = len(split.names)
     batch = min(recipe.batch, count)
-    steps = count // batch  # the rest is dropped: another rest every epoch
+    steps = count // batch  # the remainder is dropped, a different one every epoch
     order = torch.randperm(count)
     masks = torch.stack(split.masks)
     total = 0.0
@@ -164,13 +164,13 @@ def _augment(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 def _be_deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    # A guard against reading what was never written: it costs time, and nothing here does so.
+    # torch's guard against reading uninitialised memory costs time, and nothing here reads any.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010  (a property of the module)
     torch.backends.cudnn.benchmark = False
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed: training on a CPU faults every large tensor in anew otherwise (7x slower)."""
+    """Make glibc keep freed memory: otherwise training on a CPU faults every large tensor in again (7x slower)."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

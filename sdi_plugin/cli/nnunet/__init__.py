@@ -9,7 +9,7 @@ _ABOUT = """How nnU-Net v2 finds the trainers of sdi-plugin.
 
 nnU-Net 2.8 looks for trainers in the folders that the environment variable nnUNet_extTrainer names. An installed
 sdi-plugin appends its folder there whenever Python starts, through a file in site-packages; an editable install
-(pip install -e) cannot bring that file, and `enable` writes it. Nothing is ever written into nnU-Net's own package.
+(pip install -e) cannot install that file, so `enable` writes it. Nothing is ever written into nnU-Net's own package.
 SDI_PLUGIN_NNUNET=0 turns it off for a shell."""
 
 _RUN_EXAMPLE = """examples:
@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     for name, run, text in (
         ("enable", run_enable, "write the start-up files into site-packages, for editable installs"),
         ("disable", run_disable, "remove them"),
-        ("status", run_status, "say whether nnU-Net finds the trainers, and why; exits with 1 where it does not"),
+        ("status", run_status, "say whether nnU-Net finds the trainers, and if not, why; it then exits with 1"),
     ):
         verb = verbs.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: sdi-plugin nnunet {name}"

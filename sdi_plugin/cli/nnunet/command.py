@@ -10,7 +10,7 @@ from typing import Any
 
 from sdi_plugin.cli.errors import CommandError
 
-# Those that look classes up by name, of nnunetv2 2.6 to 2.8.
+# The commands of nnunetv2 2.6 to 2.8 that look classes up by name.
 _SEARCHING = (
     "nnunetv2.run.run_training",
     "nnunetv2.inference.predict_from_raw_data",
@@ -34,7 +34,7 @@ def run(name: str, arguments: list[str]) -> None:
 
 
 def register() -> None:
-    """Make nnU-Net's searches in this process know the classes of this package."""
+    """Make nnU-Net's searches in this process find the classes of this package."""
     from sdi_plugin.adapters.nnunet import planner, variants
 
     known = (variants, planner)

@@ -19,7 +19,7 @@ from sdi_plugin.cli.errors import CommandError
 FILES = ("_sdi_plugin_nnunet.py", "sdi_plugin_nnunet.pth", "sdi_plugin_nnunet.start")
 OFF_SWITCH = "SDI_PLUGIN_NNUNET"
 _VARIABLE = "nnUNet_extTrainer"
-# The start-up line swallows its errors: called once more, its function says them.
+# The start-up line swallows its errors: called again, its function raises them.
 _REPORT = f"""import json, os, sys
 module, variable, error = sys.modules.get("_sdi_plugin_nnunet"), os.environ.get({_VARIABLE!r}, ""), ""
 try:
@@ -30,7 +30,7 @@ print(json.dumps([module is not None, variable, error]))"""
 
 
 def enable() -> str:
-    """Write the files, and enter them into the list by which pip uninstalls this package.
+    """Write the files, and add them to the list from which pip uninstalls this package.
 
     Raises:
         CommandError: site-packages cannot be written to, or Python does not read start-up files there.
@@ -68,7 +68,7 @@ def disable() -> str:
 
 
 def status() -> tuple[str, bool]:
-    """Whether nnU-Net in a new Python process finds the trainers, why (not) in words, and in short."""
+    """What `status` prints, and whether nnU-Net in a new Python process finds the trainers."""
     site, _ = _site_packages()
     missing = [name for name in FILES if not (site / name).is_file()]
     value = os.environ.get(OFF_SWITCH)
@@ -119,7 +119,7 @@ def _not_read(site: Path) -> str:
 
 
 class Start(NamedTuple):
-    """What the start of a new Python process came to: whether it read the files, and what the variable is then."""
+    """What a new Python process did when it started: whether it read the files, and what the variable is afterwards."""
 
     read: bool
     variable: str
@@ -136,7 +136,7 @@ def _new_process(code: str) -> list[str]:
 
 
 def trainers_folder() -> Path:
-    """The folder that nnUNet_extTrainer is to name."""
+    """The folder that nnUNet_extTrainer must name."""
     return _adapter() / "ext_trainer"
 
 
@@ -162,7 +162,7 @@ def _site_packages() -> tuple[Path, Path | None]:
 
 
 def _edit_record(record: Path | None, *, add: bool) -> None:
-    """pip removes what RECORD lists: so the files go when the package goes."""
+    """pip removes what RECORD lists, so the files are removed with the package."""
     if record is None or not record.is_file():
         return
     with record.open(newline="", encoding="utf-8") as file:
