@@ -1,4 +1,4 @@
-"""What all tests share: the real data where it lies beside the checkout, and one random seed."""
+"""Shared by all tests: the real data where it is beside the checkout, and one random seed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a module's parameters start from."""
+"""The initial values of a module's parameters."""
 
 import copy
 

@@ -21,7 +21,7 @@ def corner(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
 
 @settings(deadline=None, max_examples=50)
 @given(size=SIZES, minimum=MINIMA)
-def test_padding_adds_zeros_at_the_end_of_small_axes_alone(size, minimum):
+def test_padding_adds_zeros_only_at_the_end_of_small_axes(size, minimum):
     x = torch.rand(2, 3, *size) + 1
     padded = canvas.pad(x, minimum)
     assert tuple(padded.shape) == (2, 3, *canvas.padded_size(size, minimum))

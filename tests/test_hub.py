@@ -37,7 +37,7 @@ def test_an_answer_of_any_kind_is_reachable(status):
     assert hub.unreachable(serve(status)) is None
 
 
-def test_no_answer_is_told_in_time():
+def test_no_answer_is_reported_in_time():
     start = time.monotonic()
     assert hub.unreachable(serve(None), seconds=0.3) in ("no answer within 0.3 s", "timed out")  # whichever comes first
     assert time.monotonic() - start < 0.9

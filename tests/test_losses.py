@@ -114,7 +114,7 @@ def test_weights_of_one_image_do_not_depend_on_the_batch() -> None:
     torch.testing.assert_close(structure_loss(logits, target), torch.stack(alone).mean())
 
 
-def test_unweighted_differs_from_weighted_by_the_cross_entropy_alone() -> None:
+def test_unweighted_differs_from_weighted_only_by_the_cross_entropy() -> None:
     logits, target = sample((2, 1, 20, 30))
     weighted, plain = structure_loss(logits, target), structure_loss(logits, target, unweighted_bce=True)
     assert (weighted - plain).abs() > 1e-4
@@ -208,7 +208,7 @@ def test_target_takes_the_nearest_pixel(old: list[int], new: list[int], dtype: t
     ours = resized(target, torch.zeros(2, 3, *size))
     assert ours.dtype == dtype
     assert ours.shape == (*target.shape[: -len(old)], *size)
-    # The nearest pixel by distance, an axis at a time; of two at the same distance, the later.
+    # The nearest pixel by distance, one axis at a time; of two at the same distance, the later.
     expected = target
     for axis, (m, n) in enumerate(zip(old, size, strict=True), start=target.ndim - len(old)):
         doubled = [[abs((2 * i + 1) * m - (2 * j + 1) * n) for j in reversed(range(m))] for i in range(n)]

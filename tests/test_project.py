@@ -27,7 +27,7 @@ def test_the_citation_is_of_this_version_and_names_the_paper():
     assert citation["references"][0]["doi"].endswith("arXiv.2311.17791")
 
 
-def test_the_types_of_the_package_are_for_its_users():
+def test_the_package_ships_its_types():
     assert Path(sdi_plugin.__file__).with_name("py.typed").is_file()
     assert PROJECT["tool"]["setuptools"]["package-data"]["sdi_plugin"] == ["py.typed"]
 

@@ -1,4 +1,4 @@
-"""Adapters build core modules by their arguments: none changes what it has built, and the core asks for no class."""
+"""Adapters build core modules through arguments: none changes a built one, and the core checks for no class."""
 
 import ast
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 CORE = sorted(Path(sdi_plugin.__file__).parent.rglob("*.py"))
 ADAPTERS = sorted((ROOT / "adapters").rglob("*.py"))
 
-# What is no part of a core module, though its name or the call looks like one.
+# Not part of a core module, although the name or the call looks like one.
 ALLOWED = {
     ("smp/with_sdi.py", "model.sdi"),  # a new child of smp's own model
     ("mmsegmentation/backbone.py", "nn.init.uniform_"),  # on timm's patch embedding
@@ -21,7 +21,7 @@ ALLOWED = {
 
 
 def core_names() -> set[str]:
-    """Of the children, parameters, buffers and public attributes of the core's modules."""
+    """Names of the children, parameters, buffers and public attributes of the core's modules."""
     names: set[str] = set()
     for built in (SDISkip([4, 8], 4, [4, 8], fusion="asinh"), UNetV2Decoder([4, 8], 4, norm="batch")):
         for module in built.modules():

@@ -63,7 +63,7 @@ def test_numbers_of_numpy_are_copied_as_they_are(path: Path, array: Any):
     assert type(copy.deepcopy(found)) is type(pickle.loads(pickle.dumps(found, 2))) is np.ndarray
 
 
-def test_what_others_admit_under_these_names_does_not_serve(path: Path):
+def test_what_others_admit_under_these_names_is_not_used(path: Path):
     before = torch.serialization.get_safe_globals()
     others = [np.dtype, np.ndarray, (hostile.CORE.multiarray.scalar, "numpy._core.multiarray.scalar")]
     torch.serialization.add_safe_globals(others)
@@ -94,7 +94,7 @@ def test_tensors_lose_what_a_file_hangs_on_them(path: Path, trick: str):
     assert torch.equal(weight.detach().clone(), torch.ones(2, 3))
 
 
-def test_names_that_share_memory_are_no_expansion(path: Path):
+def test_names_that_share_memory_are_not_an_expansion(path: Path):
     weight = torch.randn(400, 10)
     torch.save({f"copy{i}": weight for i in range(4)} | {"row": torch.ones(1).expand(50, 2)}, path)
     assert len(checkpoint.read(path)) == 5

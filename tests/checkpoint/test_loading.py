@@ -66,7 +66,7 @@ def test_load_takes_what_smp_saved(tmp_path: Path):
         assert torch.equal(model(x), network.eval()(x))
 
 
-def test_heads_that_the_model_has_not(whole: dict[str, Tensor]):
+def test_heads_that_the_model_lacks(whole: dict[str, Tensor]):
     model = _network()
     _assert_refused(
         model,
@@ -85,7 +85,7 @@ def test_heads_that_the_model_has_not(whole: dict[str, Tensor]):
 
 
 @pytest.mark.parametrize("heads", ["strict", "drop"])
-def test_heads_that_the_checkpoint_has_not(heads: str):
+def test_heads_that_the_checkpoint_lacks(heads: str):
     state = _network(deep_supervision=1).state_dict()
     _assert_refused(
         _network(deep_supervision=2),
@@ -122,7 +122,7 @@ def test_differences_are_named_the_first_ten_then_counted(whole: dict[str, Tenso
         pytest.param({"norm": "batch"}, "Missing: decoder.skip.sdi.0.norm.weight", id="norm"),
     ],
 )
-def test_other_networks_are_told(whole: dict[str, Tensor], built: dict[str, Any], said: str):
+def test_other_networks_are_reported(whole: dict[str, Tensor], built: dict[str, Any], said: str):
     model = _network(deep_supervision=4, **built)
     _assert_refused(model, lambda m: checkpoint.load_state(m, whole), said, "build that.")
 

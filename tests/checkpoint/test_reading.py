@@ -1,4 +1,4 @@
-"""Files: read by content, refused with the reason, written entirely or not at all."""
+"""Files: read by content, refused with the reason, written completely or not at all."""
 
 import io
 import os
@@ -179,7 +179,7 @@ def test_no_tensors(tmp_path: Path, found: Any):
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
-def test_truncated_files_are_told(tmp_path: Path, kind: str, part: float):
+def test_truncated_files_are_reported(tmp_path: Path, kind: str, part: float):
     path = tmp_path / "x.pth"
     content = _write(path, kind, {f"layer.{i}.weight": torch.randn(40, 10) for i in range(20)})
     path.write_bytes(content[: int(len(content) * part)])
@@ -228,7 +228,7 @@ def test_a_pickled_network_is_refused_by_name(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
-def test_a_changed_byte_is_no_crash(tmp_path: Path, kind: str):
+def test_a_changed_byte_causes_no_crash(tmp_path: Path, kind: str):
     content = _write(tmp_path / "x.pth", kind)
     generator = random.Random(0)
     refused = 0

@@ -1,4 +1,4 @@
-"""A folder of drawn images, as `sdi-plugin demo --data` reads it."""
+"""A folder of synthetic images, as `sdi-plugin demo --data` reads it."""
 
 from sdi_plugin.cli.demo.images import lesion_image
 

@@ -116,7 +116,7 @@ def test_what_smp_saved_becomes_core(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("name", ["x", "x.safetensors"], ids=["folder", "file"])
-def test_an_existing_target_is_replaced_with_force_alone(
+def test_an_existing_target_is_replaced_only_with_force(
     tmp_path: Path, source: Path, name: str, capsys: pytest.CaptureFixture[str]
 ):
     target = tmp_path / name
@@ -190,7 +190,7 @@ class _MakesFolder:
     ],
 )
 @pytest.mark.parametrize("target", ["core.safetensors", "smp.safetensors", "smp"])
-def test_bad_input_is_told_in_one_line_and_writes_nothing(
+def test_bad_input_is_reported_in_one_line_and_writes_nothing(
     tmp_path: Path,
     weights: dict[str, Tensor],
     target: str,
@@ -226,7 +226,7 @@ def test_bad_input_is_told_in_one_line_and_writes_nothing(
         pytest.param("file", "smp", "expected a folder, got a file", id="a file of that name"),
     ],
 )
-def test_bad_targets_are_told(
+def test_bad_targets_are_reported(
     tmp_path: Path, source: Path, target: str, to: str, said: str, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "folder.safetensors").mkdir()
@@ -239,7 +239,7 @@ def test_bad_targets_are_told(
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x"], ids=["file", "folder"])
-def test_a_full_disk_is_told_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     tmp_path: Path, source: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     def fail(descriptor: int) -> None:

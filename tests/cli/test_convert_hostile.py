@@ -42,7 +42,7 @@ FILES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_hostile_checkpoint_is_told_in_one_line(tmp_path, weights, capsys, kind):
+def test_a_hostile_checkpoint_is_reported_in_one_line(tmp_path, weights, capsys, kind):
     make, said = FILES[kind]
     (tmp_path / "in.pth").write_bytes(hostile.saved(make(weights)))
     assert _convert(tmp_path / "in.pth", tmp_path / "out.safetensors") == 2
@@ -93,7 +93,7 @@ def test_a_fifo_is_not_opened(tmp_path, capsys):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("stdout", ["closed pipe", "/dev/full"])
-def test_what_is_written_counts_although_nobody_reads_the_summary(tmp_path, weights, stdout):
+def test_the_files_count_although_nobody_reads_the_summary(tmp_path, weights, stdout):
     torch.save(weights, tmp_path / "in.pth")
     arguments = ["convert", str(tmp_path / "in.pth"), str(tmp_path / "out.safetensors"), "--to", "core"]
     code = "import sys; from sdi_plugin.cli import main; sys.exit(main())"

@@ -40,7 +40,7 @@ def options_of(printed: str) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # mmseg's advice about its own losses
-def test_a_network_of_smp_serves_in_mmseg_with_equal_outputs(tmp_path, trained, capsys):
+def test_a_network_of_smp_works_in_mmseg_with_equal_outputs(tmp_path, trained, capsys):
     trained.save_pretrained(tmp_path / "smp")
     assert convert(tmp_path / "smp", tmp_path / "x.pth", "mmseg") == 0
     config = Config.fromfile(CONFIG)
@@ -56,7 +56,7 @@ def test_a_network_of_smp_serves_in_mmseg_with_equal_outputs(tmp_path, trained, 
         assert expected.std() > 0
 
 
-def test_a_checkpoint_of_mmengine_serves_in_smp_and_comes_back_bit_for_bit(tmp_path, trained):
+def test_a_checkpoint_of_mmengine_works_in_smp_and_comes_back_bit_for_bit(tmp_path, trained):
     state, _ = checkpoint.convert(trained.state_dict(), "mmseg")
     state["auxiliary_head.conv_seg.weight"] = torch.zeros(1)  # of training, like the optimiser's state
     torch.save({"meta": {"iter": 3}, "state_dict": state, "optimizer": {"state": {}}}, tmp_path / "iter_3.pth")

@@ -49,14 +49,14 @@ def test_the_first_problems_are_listed_before_the_error(tmp_path, capsys, count,
     assert "--skip-bad" in error
 
 
-def test_what_is_left_out_is_told_completely(tmp_path, capsys):
+def test_what_is_left_out_is_reported_completely(tmp_path, capsys):
     assert prepare("etis", broken(tmp_path / "in", 70), tmp_path / "out", "--skip-bad") == 0
     printed = capsys.readouterr()
     assert sum(line.startswith("left out: b") for line in printed.err.splitlines()) == 70
     assert printed.out.startswith("etis: 1 of 196 images (all 1)")
 
 
-def test_notes_are_told(tmp_path, capsys):
+def test_notes_are_reported(tmp_path, capsys):
     assert prepare("etis", broken(tmp_path / "in", 0), tmp_path / "Dataset001_A", "--layout", "nnunet") == 0
     assert "no training and test split: all images become training cases\n" in capsys.readouterr().err
 
@@ -68,7 +68,7 @@ def test_notes_are_told(tmp_path, capsys):
         pytest.param(["--splits", "pranet"], "layout nnunet only", id="splits"),
     ],
 )
-def test_wrong_arguments_are_told_in_one_line(tmp_path, capsys, options, said):
+def test_wrong_arguments_are_reported_in_one_line(tmp_path, capsys, options, said):
     assert prepare("etis", tmp_path, tmp_path / "out", *options) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("sdi-plugin: error: ")

@@ -112,7 +112,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(finished, tmp_path, monke
 
     def interrupt(*arguments):
         calls.append(1)
-        if len(calls) == 2:  # one batch an epoch
+        if len(calls) == 2:  # one batch per epoch
             raise KeyboardInterrupt
         return original(*arguments)
 
@@ -191,19 +191,19 @@ def test_without_splits_every_fifth_image_is_held_out(tmp_path):
     assert "every fifth image was held out" in data.note
 
 
-def test_an_unknown_family_is_an_error_also_without_splits(tmp_path):
+def test_an_unknown_family_is_an_error_even_without_splits(tmp_path):
     with pytest.raises(CommandError, match="expected the splits of 'pranet'"):
         dataset.load(write_images(tmp_path / "data", splits=False), 32, "pranet")
 
 
-def test_the_splits_that_were_used_are_told(tmp_path):
+def test_the_splits_that_were_used_are_reported(tmp_path):
     folder = write_images(tmp_path / "data")
     for name in ("train", "test"):
         (folder / "splits" / f"{name}.txt").rename(folder / "splits" / f"pranet_{name}.txt")
     assert dataset.load(folder, 32, None).note.endswith("Splits: pranet.")
 
 
-def test_a_list_of_all_images_is_no_split(tmp_path):
+def test_a_list_of_all_images_is_not_a_split(tmp_path):
     folder = write_images(tmp_path / "data", splits=False)
     (folder / "splits" / "all.txt").write_text("".join(f"case{i}\n" for i in range(10)))
     assert dataset.load(folder, 32, None).test.names == ["case0", "case5"]

@@ -134,7 +134,7 @@ def test_an_encoder_of_one_size_is_built_for_the_size_that_is_asked_for(data, tm
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "1.5", "x", "", "²", "nan"])
-def test_a_size_that_is_no_whole_number_from_1_is_an_error(size, data, tmp_path, capsys):
+def test_a_size_that_is_not_a_positive_whole_number_is_an_error(size, data, tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         demo(data, tmp_path / "out", size=size)
     assert caught.value.code == 2

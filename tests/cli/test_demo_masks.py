@@ -16,7 +16,7 @@ def test_foreground_is_found_in_every_kind_of_mask(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_mask_that_can_be_read_in_two_ways_is_an_error_by_name(kind, tmp_path):
+def test_a_mask_that_can_be_read_in_two_ways_is_an_error_that_names_it(kind, tmp_path):
     content, message = WRONG[kind]
     folder = source(tmp_path / "in", a=levels(0, 255), b=content, c=levels(0, 255))
     with pytest.raises(CommandError, match=r"1 of 3 pairs .* b: ") as caught:
@@ -52,7 +52,7 @@ def test_a_mask_drawn_on_the_stored_pixels_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_an_image_that_would_change_its_look_is_an_error_by_name(kind, tmp_path):
+def test_an_image_that_would_look_different_is_an_error_that_names_it(kind, tmp_path):
     content, message = IMAGES[kind]
     folder = source(tmp_path / "in", a=levels(0, 255), b=levels(0, 255))
     (folder / "images" / "b.png").write_bytes(content if isinstance(content, bytes) else encoded(content))

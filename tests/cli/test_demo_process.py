@@ -20,7 +20,7 @@ def metrics_of(folder):
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_metrics_of_an_unbroken_one(tmp_path):
+def test_a_killed_run_resumes_to_the_metrics_of_an_uninterrupted_one(tmp_path):
     data = write_images(tmp_path / "data", count=90, size=64)
     command = [*DEMO, "--data", str(data), "--size", "64", "--epochs", "3", "--out"]
     subprocess.run([*command, str(tmp_path / "unbroken")], check=True)

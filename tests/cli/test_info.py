@@ -36,7 +36,7 @@ def test_text_names_every_backend_and_framework(capsys):
     ],
     ids=str,
 )
-def test_versions_out_of_range_are_told(version, supported, reason, monkeypatch):
+def test_versions_out_of_range_are_reported(version, supported, reason, monkeypatch):
     monkeypatch.setattr(info, "_version", lambda name: version)
     framework = info.collect()["frameworks"]["segmentation-models-pytorch"]
     assert (framework["supported"], framework["reason"]) == (supported, reason)

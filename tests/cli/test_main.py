@@ -50,7 +50,7 @@ def test_errors_are_one_line_without_a_traceback(error, line, monkeypatch, capsy
         main(["info", "--debug"])
 
 
-def test_an_interruption_is_no_traceback(monkeypatch, capsys):
+def test_an_interruption_prints_no_traceback(monkeypatch, capsys):
     def interrupt(arguments):
         raise KeyboardInterrupt
 

@@ -31,7 +31,7 @@ def site(monkeypatch, tmp_path):
 
 
 def output_of(site: Path, code: str, environment: dict[str, str]) -> str:
-    """What a Python process prints to which only that folder is a site-packages; nothing on stderr."""
+    """What a Python process prints whose only site-packages is that folder; nothing on stderr."""
     return python("-S", "-c", with_site(site, code), environment=environment, folder=site)
 
 
@@ -54,7 +54,7 @@ def started(site: Path, **variables: str) -> str:
     return value
 
 
-def test_enable_appends_behind_what_is_there_and_disable_takes_it_away(site):
+def test_enable_appends_after_what_is_there_and_disable_removes_it(site):
     startup.enable()
     assert started(site) == FOLDER
     assert started(site, nnUNet_extTrainer="/mine") == f"/mine{os.pathsep}{FOLDER}"
@@ -99,10 +99,10 @@ def test_the_start_file_names_a_function_that_works(site, monkeypatch):
 
     pkgutil.resolve_name(entry)()
     assert FOLDER in os.environ["nnUNet_extTrainer"].split(os.pathsep)  # noqa: SIM112
-    monkeypatch.setenv("nnUNet_extTrainer", "")  # so that it is taken back after the test
+    monkeypatch.setenv("nnUNet_extTrainer", "")  # so that it is undone after the test
 
 
-def test_the_start_of_python_imports_one_module_for_it(site, tmp_path):
+def test_starting_python_imports_one_module_for_it(site, tmp_path):
     """importlib.util, which would find the package too, costs 4 ms with what it imports."""
     startup.enable()
     (tmp_path / "plain").mkdir()
@@ -116,7 +116,7 @@ def test_the_start_of_python_imports_one_module_for_it(site, tmp_path):
 
 
 def not_read(monkeypatch):
-    """As after pip install --target: the files are there, and Python does not read them."""
+    """Like pip install --target: the files are there, and Python does not read them."""
     startup.enable()
     monkeypatch.setattr(startup, "_new_process", lambda code: [sys.executable, "-S", "-c", code])
 
@@ -215,6 +215,6 @@ def test_run_knows_the_trainers_and_planners(monkeypatch, capsys):
     assert "-gpu_memory_target" in capsys.readouterr().out
 
 
-def test_run_names_the_commands_that_there_are(capsys):
+def test_run_lists_the_existing_commands(capsys):
     assert main(["nnunet", "run", "nnUNetv2_trian"]) == 2
     assert "nnUNetv2_train," in capsys.readouterr().err

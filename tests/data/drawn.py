@@ -1,4 +1,4 @@
-"""Pairs of image and mask as files of every kind, right and wrong."""
+"""Pairs of image and mask as files of every kind, valid and invalid."""
 
 import io
 from typing import Any
@@ -51,7 +51,7 @@ def noisy(*peaks):
 
 
 def source(folder, **masks):
-    """The plain layout with one image and one mask, bytes or an image, of each name."""
+    """The plain layout with one image and one mask, bytes or an image, for each name."""
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
     for name, mask in masks.items():

@@ -21,7 +21,7 @@ def expected_mask(id_):
 def encode(kind, id_, suffix, foreground=255):
     if kind == "mask":
         image = Image.fromarray(expected_mask(id_) * foreground)
-        if suffix == ".bmp":  # as PH2 has them: one bit a pixel
+        if suffix == ".bmp":  # as PH2 has them: one bit per pixel
             image = image.convert("1")
     else:
         image = Image.new("RGB", (WIDTH, HEIGHT), (sum(id_.encode()) % 256, 90, 30))

@@ -66,7 +66,7 @@ def test_all_problems_are_reported_before_anything_is_written(tmp_path):
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_skip_bad_reports_and_goes_on(tmp_path):
+def test_skip_bad_reports_and_continues(tmp_path):
     source = spoil(plain_source(tmp_path / "in"))
     written = prepare("etis", source, tmp_path / "out", skip_bad=True)
     assert len(written.left_out) == 6
@@ -101,7 +101,7 @@ def test_source_without_the_data_set_lists_what_was_looked_for(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["rar", "7z", "tar.gz"])
-def test_other_archives_are_to_be_unpacked_first(suffix, tmp_path):
+def test_other_archives_must_be_unpacked_first(suffix, tmp_path):
     (tmp_path / f"source.{suffix}").write_bytes(b"Rar!")
     with pytest.raises(DataError, match="Unpack it first"):
         prepare("ph2", tmp_path / f"source.{suffix}", tmp_path / "out")

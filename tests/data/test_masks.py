@@ -39,7 +39,7 @@ def test_foreground_is_found_in_every_kind_of_mask(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_mask_that_can_be_read_in_two_ways_is_an_error_by_name(kind, tmp_path):
+def test_a_mask_that_can_be_read_in_two_ways_is_an_error_that_names_it(kind, tmp_path):
     content, message = WRONG[kind]
     folder = source(tmp_path / "in", a=levels(0, 255), b=content, c=levels(0, 255))
     with pytest.raises(DataError, match=r"1 problem\(s\) .*nothing was written") as caught:
@@ -77,7 +77,7 @@ def test_a_set_of_empty_masks_is_an_error(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_masks_that_resizing_makes_empty_are_told(tmp_path):
+def test_masks_that_resizing_makes_empty_are_reported(tmp_path):
     corner = np.zeros(SIZE[::-1], bool)
     corner[0, 0] = True
     folder = source(tmp_path / "in", a=levels(0, 255), b=levels(0, 255, corner), c=levels(0, 0))
@@ -125,7 +125,7 @@ def test_a_mask_drawn_on_the_stored_pixels_is_an_error_with_the_cure(tmp_path):
     assert "remove the orientation" in problem
 
 
-def test_applied_orientations_are_told(tmp_path):
+def test_applied_orientations_are_reported(tmp_path):
     folder, _ = oriented_pair(tmp_path / "in", 3, 1)
     written = prepare("etis", folder, tmp_path / "out")
     (note,) = written.notes
@@ -134,7 +134,7 @@ def test_applied_orientations_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_an_image_that_would_change_its_look_is_an_error_by_name(kind, tmp_path):
+def test_an_image_that_would_look_different_is_an_error_that_names_it(kind, tmp_path):
     content, message = IMAGES[kind]
     folder = source(tmp_path / "in", a=levels(0, 255), b=levels(0, 255))
     (folder / "images" / "b.png").write_bytes(content if isinstance(content, bytes) else encoded(content))

@@ -32,7 +32,7 @@ def test_named_family_wins_and_unknown_one_is_an_error():
         splits.choose(found, "c")
 
 
-def test_validation_is_the_test_where_there_is_no_test():
+def test_the_validation_split_is_the_test_split_where_there_is_none():
     found = family("official_", "train", "val")
     assert splits.choose(found) == (found["official_train"], [], found["official_val"])
 
@@ -65,7 +65,7 @@ def test_read_takes_every_split_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"../a\n", b"a/b\n", b"a\\b\n", b".hidden\n", b"a\x00b\n", b"\xff\xfe"])
-def test_lines_that_are_no_ids_are_errors(content):
+def test_lines_that_are_not_ids_are_errors(content):
     with pytest.raises(DataError, match="expected"):
         splits.parse(content, "train.txt")
 

@@ -13,7 +13,7 @@ READ = {"json", "text"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_block_is_of_a_language_that_is_tested(page):
+def test_every_block_is_in_a_language_that_is_tested(page):
     text = page.read_text()
     assert len(re.findall(r"^\s*(```|~~~)", text, re.MULTILINE)) == 2 * len(blocks(page)), "a block is not recognised"
     for block in blocks(page):

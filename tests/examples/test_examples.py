@@ -32,7 +32,7 @@ def run(name, *arguments, folder):
 
 @pytest.fixture(scope="module")
 def lesions(tmp_path_factory):
-    """A few images of ISIC 2018 where they are, else drawn ones."""
+    """A few images of ISIC 2018 where they are available, otherwise synthetic ones."""
     folder = tmp_path_factory.mktemp("lesions")
     real = Path(__file__).parents[3] / "shared" / "data" / "isic2018"
     if not real.is_dir():

@@ -1,4 +1,4 @@
-"""The cases of the ops' tests: shapes, random tensors of these, eager PyTorch, and how all is run alike."""
+"""The cases of the ops' tests: shapes, random tensors of these, eager PyTorch, and one way to run them all."""
 
 import math
 from typing import NamedTuple
@@ -22,7 +22,7 @@ CASES = {
     "odd": Shape((13, 9), 4, 5),
     "odd-large": Shape((37, 29), 4, 20),
     "flat": Shape((2, 131), 2, 8),
-    "one-pixel": Shape((1, 1), 3, 3, batch=200),  # luck evens out
+    "one-pixel": Shape((1, 1), 3, 3, batch=200),  # enough elements for luck to even out
     "one-column": Shape((17, 1), 4, 20),
     "one-level": Shape((8, 8), 1, 16),
     "3d": Shape((12, 10, 9), 3, 18),

@@ -43,7 +43,7 @@ SIZES = st.one_of(
 def check_error(function, shape, dtype, *, device=CPU, fusion="product", factor=1, slack=0.0):
     """The errors of the output and of each kind of gradient, over all targets: at most twice those of eager torch.
 
-    factor: of weights and biases; large ones bring the product far into the logarithm of its asinh.
+    factor: scales weights and biases; large ones push the product far into the logarithm of its asinh.
     slack: in units in the last place of the whole.
     """
     size, levels, channels, batch = shape
@@ -172,7 +172,7 @@ class Contract:
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # numpy's, in Triton's interpreter
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own
 class KernelContract(Contract):
-    """What the op promises beside that, by whichever kernel."""
+    """What the op promises besides, with any kernel."""
 
     is_bitwise = True
     opcheck_sizes = ((12, 10), (9, 6, 5))

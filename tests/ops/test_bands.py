@@ -1,4 +1,4 @@
-"""The closed forms of an axis against torch's own resizing of basis vectors, bit by bit."""
+"""The closed forms of an axis against torch's own resizing of basis vectors, bit for bit."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def unfolded(found, columns):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
 @settings(deadline=None, max_examples=100)
 @given(source=axes, target=axes)
-def test_weights_are_torchs_own_bit_by_bit(dtype, source, target):
+def test_weights_are_torchs_own_bit_for_bit(dtype, source, target):
     matrix, expected = bands.resize(source, target, dtype), by_torch(source, target, dtype)
     assert torch.equal(matrix.dense(), expected)
     assert torch.equal(unfolded(matrix.bands(), source), expected)
@@ -65,11 +65,11 @@ def elsewhere():
 
 
 @pytest.mark.parametrize(("source", "target"), [(7, 7), (7, 3), (3, 7)], ids=["equal", "pool", "interpolate"])
-def test_all_tables_lie_on_the_cpu_whatever_the_default_device(source, target, elsewhere):
+def test_all_tables_are_on_the_cpu_whatever_the_default_device(source, target, elsewhere):
     matrix = bands.resize(source, target, torch.float32)
     found = [matrix, *matrix.taps(1, target), matrix.adjoint()]
     tensors = [t for m in found for t in (m.row, m.column, m.weight, m.dense(), *m.bands(), m.bands().padded(9))]
-    # Of shapes that no other test has: tables are cached.
+    # Shapes that no other test has, because tables are cached.
     table = stage.axis_table(100 * source, 100 * target, torch.float32)
     tensors += table.kept
     axes = tables.Axis(1, 1), tables.Axis(100 * source, 100 * target, taps=True), tables.Axis(9, 9)

@@ -28,7 +28,7 @@ def test_the_least_recently_used_go_first():
     assert made == ["a", "b", "c", "b"]
 
 
-def test_what_is_larger_than_the_limit_is_kept_alone():
+def test_an_entry_larger_than_the_limit_is_kept_alone():
     function, made = counted(100)
     for name in "abb":
         function(name, 1000)

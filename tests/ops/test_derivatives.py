@@ -81,7 +81,7 @@ TRANSFORMS = {
 @pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning")  # of linearize
 @pytest.mark.filterwarnings("ignore:There is a performance drop because we have not yet implemented the batching rule")
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS.keys())
-def test_every_transform_gives_what_it_gives_of_the_reference(transform, tensors, tangents):
+def test_every_transform_gives_what_the_reference_gives(transform, tensors, tangents):
     found, expected = transform(ours, tensors, tangents), transform(theirs, tensors, tangents)
     torch.testing.assert_close(found, expected)
     assert all(torch.count_nonzero(t) for t in tree_leaves(found))

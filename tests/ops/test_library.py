@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(bool(cpu.reason()), reason=f"the CPU kernel is o
 
 @pytest.mark.parametrize("size", [(44, 44), (12, 10, 9)], ids=["2d", "3d"])
 def test_every_way_to_the_kernel_gives_the_same_bits(size):
-    """The op, and what the functional API takes where nothing listens."""
+    """The op, and the shortcut of the functional API where nothing traces or transforms the call."""
     case = make_case(size, 3, channels=8)
     for level in range(3):
         results = [run(f, case, level, torch.float32) for f in (fused, ops.resize_smooth_multiply)]
@@ -112,7 +112,7 @@ def test_vmap_over_maps_and_weights():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=["fp64", "bf16", "fp16"])
-def test_other_dtypes_are_served_too(dtype):
+def test_other_dtypes_are_supported_too(dtype):
     xs, weights, biases = to(make_case((6, 6), 2), dtype)
     output = ops.resize_smooth_multiply(xs, weights, biases, 0)
     assert output.dtype == dtype
@@ -189,7 +189,7 @@ def test_shapes_that_do_not_fit_never_reach_the_kernel(change):
         fused(xs, weights, biases, 0)
 
 
-def test_kernels_of_other_sizes_are_served_by_the_reference():
+def test_kernels_of_other_sizes_go_to_the_reference():
     xs, weights, biases = single(make_case((6, 6), 2))
     weights = [w[..., 1:2, 1:2].contiguous() for w in weights]
     expected = reference.resize_smooth_multiply(xs, weights, biases, 0)

@@ -1,4 +1,4 @@
-"""The plan of a stage: nested pools, interpolated maps, and the way of each term."""
+"""The plan of a stage: nested pools, interpolated maps, and the path of each term."""
 
 import math
 

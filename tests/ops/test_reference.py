@@ -57,7 +57,7 @@ def test_resize_by_matrices_is_resize(pairs):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
-def test_the_deterministic_way_is_as_exact_as_torch(dtype, monkeypatch):
+def test_the_deterministic_path_is_as_exact_as_torch(dtype, monkeypatch):
     """The branch that GPUs take; the basis vectors inside are resized by torch itself."""
     x = torch.randn(8, 4, 9, 14).to(dtype)
     exact, plain = ops.resize(x.double(), (13, 6)), ops.resize(x, (13, 6))

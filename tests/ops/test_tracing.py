@@ -6,7 +6,7 @@ import torch
 
 from sdi_plugin import SDISkip, UNetV2
 
-# A traced program is one of fixed sizes, which is what torch's tracer says of every decision made of a size.
+# A traced program has fixed sizes, and torch's tracer says so at every decision that depends on a size.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Converting a tensor to a Python:torch.jit.TracerWarning"),
     pytest.mark.filterwarnings("ignore:`torch.jit.[a-z_]+` is deprecated:FutureWarning"),
@@ -48,7 +48,7 @@ def tensors(output):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_a_traced_module_that_was_saved_answers_other_inputs(case, tmp_path):
+def test_a_saved_traced_module_works_on_other_inputs(case, tmp_path):
     module = case().eval()
     traced = torch.jit.trace(module, module.inputs(), check_trace=False)  # it is checked below
     torch.jit.save(traced, tmp_path / "traced.pt")
@@ -62,7 +62,7 @@ def test_a_traced_module_that_was_saved_answers_other_inputs(case, tmp_path):
     "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning",
     "ignore:The feature will be removed. Please remove usage:DeprecationWarning",
 )
-def test_onnx_by_the_exporter_that_traces_answers_other_inputs(case, tmp_path):
+def test_the_tracing_onnx_exporter_works_on_other_inputs(case, tmp_path):
     module = case().eval()
     names = [f"input{i}" for i in range(len(module.inputs()))]
     torch.onnx.export(module, module.inputs(), tmp_path / "model.onnx", dynamo=False, input_names=names)

@@ -20,7 +20,7 @@ SMALL = [
 
 
 def mim(python: str, folder: Path, *arguments: str, background: bool = False, **environment: str) -> Any:
-    """Run the `mim` beside `python` in a folder: its output, or with `background` its process."""
+    """Run the `mim` beside `python` in a folder; return its output, or with `background` its process."""
     command = [python, "-W", "ignore", str(Path(python).with_name("mim")), *arguments]
     variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     if background:

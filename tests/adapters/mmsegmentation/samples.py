@@ -41,7 +41,7 @@ def batch(size: tuple[int, int] = (64, 64), classes: int = 2, images: int = 2) -
 
 
 def write_dataset(folder: Path, ids: Sequence[str], size: tuple[int, int] = (40, 48), foreground: int = 1) -> Path:
-    """A folder as `sdi-plugin data prepare --layout mmseg` writes it: a bright disc on a dark, noisy ground."""
+    """A folder as `sdi-plugin data prepare --layout mmseg` writes it: a bright disc on a dark, noisy background."""
     for name in ("img_dir", "ann_dir", "splits"):
         (folder / name).mkdir(parents=True)
     rows, columns = np.mgrid[: size[0], : size[1]]

@@ -1,4 +1,4 @@
-"""PVTv2: shapes, freezing, weights that load entirely or not at all, layers for the optimiser."""
+"""PVTv2: shapes, freezing, weights that load completely or not at all, layers for the optimiser."""
 
 import time
 
@@ -93,7 +93,7 @@ def test_recomputing_maps_changes_no_gradient():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The same weights as the authors, timm and U-Net v2's authors publish them, and their features of an image."""
+    """The same weights in the forms that the authors, timm and U-Net v2's authors publish, and their features."""
     torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("weights")
     whole = official.state("pvt_v2_b0")
@@ -138,7 +138,7 @@ def test_the_segmentor_initialises_its_backbone(files):
     assert torch.equal(model.decode_head.decoder.skip.sdi[0].convs[0].weight, before)
 
 
-def test_a_part_of_the_stages_loads_from_a_whole_file(files):
+def test_some_of_the_stages_load_from_a_whole_file(files):
     folder, x, expected = files
     module = pretrained(folder / "official.pth", out_indices=(0, 2)).eval()
     module.init_weights()
@@ -226,7 +226,7 @@ def test_pretrained_true_takes_the_hubs_weights(files, monkeypatch):
 def test_layers_are_counted_from_the_image():
     module = backbone()
     depths = {name: module.layer_depth(name)[0] for name, _ in module.named_parameters()}
-    assert {module.layer_depth(name)[1] for name in depths} == {9}  # of 1 + 2 + 2 + 2 + 2 layers and what follows
+    assert {module.layer_depth(name)[1] for name in depths} == {9}  # of 1 + 2 + 2 + 2 + 2 layers and the rest
     assert depths["model.patch_embed.proj.weight"] == 0
     assert depths["model.stages_0.blocks.0.norm1.weight"] == 1
     assert depths["model.stages_0.norm.weight"] == depths["model.stages_0.blocks.1.attn.q.weight"] == 2
@@ -258,7 +258,7 @@ def test_optimiser_groups_follow_the_layers():
 
 
 @pytest.mark.parametrize("options", [{}, {"layer_decay_rate": 0}, {"layer_decay_rate": 0.9, "norm_decay_mult": 0}])
-def test_layer_decay_takes_its_rate_alone(options):
+def test_layer_decay_takes_only_its_rate(options):
     with pytest.raises(ValueError, match=r"paramwise_cfg=dict\(layer_decay_rate=R\)"):
         LayerDecayConstructor(
             {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 1, "weight_decay": 0}}, options

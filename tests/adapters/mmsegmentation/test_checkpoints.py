@@ -80,7 +80,7 @@ def test_a_malicious_checkpoint_is_refused_and_runs_nothing(tmp_path, reader):
 
 
 @pytest.mark.parametrize("name", ["__init__", "__class__", "__globals__", "register_statistics"])
-def test_getattr_reaches_the_statistics_alone(tmp_path, name):
+def test_getattr_reaches_only_the_statistics(tmp_path, name):
     torch.save({"x": GetattrChain(name)}, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="x.pth"):
         CheckpointLoader.load_checkpoint(str(tmp_path / "x.pth"), "cpu")

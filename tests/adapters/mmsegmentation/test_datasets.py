@@ -15,7 +15,7 @@ def _scope():
         yield
 
 
-def test_several_folders_follow_each_other_under_their_names(tmp_path):
+def test_several_folders_are_concatenated_under_their_names(tmp_path):
     roots = [given.write_dataset(tmp_path / name, [f"{name}{i}" for i in range(2)]) for name in ("b", "a")]
     dataset = DATASETS.build({"type": "PolypDataset", "data_root": roots, "ann_file": "splits/test.txt"})
     assert [dataset[i]["dataset_name"] for i in range(4)] == ["b", "b", "a", "a"]
@@ -24,7 +24,7 @@ def test_several_folders_follow_each_other_under_their_names(tmp_path):
     assert len(everything) == 2
 
 
-def test_what_is_no_prepared_folder_is_an_error(tmp_path):
+def test_a_folder_that_is_not_prepared_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="dataset.json, found none.*--layout mmseg"):
         DATASETS.build({"type": "ISICDataset", "data_root": str(tmp_path)})
     (tmp_path / "dataset.json").write_text('{"layout": "plain"}')
@@ -34,7 +34,7 @@ def test_what_is_no_prepared_folder_is_an_error(tmp_path):
         DATASETS.build({"type": "ISICDataset", "data_root": []})
 
 
-def test_a_missing_split_is_an_error_with_those_that_there_are(tmp_path):
+def test_a_missing_split_is_an_error_that_lists_the_existing_ones(tmp_path):
     root = given.write_dataset(tmp_path / "isic", ["a"])
     with pytest.raises(FileNotFoundError, match=r"splits/valid.txt, .*there are test.txt, train.txt, val.txt"):
         DATASETS.build({"type": "ISICDataset", "data_root": str(root), "ann_file": "splits/valid.txt"})
@@ -95,7 +95,7 @@ def test_each_folder_has_its_own_kind_of_masks():
 
 
 @pytest.mark.parametrize("mask", [[0, 3], [0, 1, 2, 255], [0, 127, 128, 255]], ids=["3", "2 classes", "grey"])
-def test_masks_of_other_values_are_refused_and_none_is_needed(mask):
+def test_masks_of_other_values_are_refused_and_a_missing_mask_is_not(mask):
     with pytest.raises(ValueError, match=r"got .* in ann_dir/a.png.*--layout mmseg"):
         labels(mask)
     assert TRANSFORMS.build({"type": "MaskToLabels"})({"img": 1}) == {"img": 1}

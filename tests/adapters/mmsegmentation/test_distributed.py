@@ -45,7 +45,8 @@ class SumOverProcesses(torch.autograd.Function):
 
 
 class SynchronisedOnCpu(nn.SyncBatchNorm):
-    """What torch's SyncBatchNorm computes; its own kernels are for GPUs alone, and so DistributedDataParallel says."""
+    """What torch's SyncBatchNorm computes; its own kernels are for GPUs only, which DistributedDataParallel
+    enforces."""
 
     def forward(self, x: Tensor) -> Tensor:
         count = x.numel() / x.shape[1] * dist.get_world_size()
@@ -63,7 +64,7 @@ class SynchronisedOnCpu(nn.SyncBatchNorm):
 
 class Parallel(nn.parallel.DistributedDataParallel):
     def _passing_sync_batchnorm_handle(self, module: nn.Module) -> None:
-        """Torch's own, less the check that the model is on a GPU."""
+        """Torch's own, without the check that the model is on a GPU."""
 
 
 def build() -> Any:

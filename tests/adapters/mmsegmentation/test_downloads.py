@@ -1,4 +1,5 @@
-"""Weights and checkpoints by URL: one download on each machine, a hash that is checked, an error that all get."""
+"""Weights and checkpoints by URL: one download per machine, a hash that is checked, an error that every process
+gets."""
 
 import hashlib
 import time
@@ -69,7 +70,7 @@ def test_an_unreachable_host_is_an_error_within_ten_seconds(monkeypatch, load):
 
 
 @users
-def test_a_file_of_another_hash_is_an_error_and_stays_unloaded(answering, cache, load):
+def test_a_file_with_another_hash_is_an_error_and_is_not_loaded(answering, cache, load):
     load(URL)
     right = hashlib.sha256((cache / "weights.pth").read_bytes()).hexdigest()
     load(f"{URL}#sha256={right.upper()}")

@@ -86,7 +86,7 @@ def test_what_is_missing_is_named_with_the_extra(monkeypatch, missing):
         environment.prepare()
 
 
-def test_mmsegs_own_check_of_versions_is_told_with_the_cure(monkeypatch):
+def test_mmsegs_own_version_check_is_reported_with_the_cure(monkeypatch):
     def refuse(name):
         raise AssertionError("MMCV==2.2.0 is used but incompatible.")
 

@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory) -> str:
-    """An interpreter with the fork; torch and all else come from the environment of the tests, after the fork."""
+    """An interpreter with the fork; torch and everything else come from the environment of the tests, after the
+    fork."""
     folder = tmp_path_factory.mktemp("fork")
     venv.create(folder, with_pip=True)
     python = str(folder / "bin" / "python")

@@ -1,4 +1,4 @@
-"""UNetV2Head: shapes, what it refuses, one channel made right, deep supervision."""
+"""UNetV2Head: shapes, what it refuses, one channel handled correctly, deep supervision."""
 
 import copy
 from typing import Any
@@ -79,7 +79,7 @@ def test_a_backbone_of_too_few_maps_is_an_error():
         head((16, 40), in_index=(1, 4))(given.features((8, 16, 24, 32)))
 
 
-def test_maps_from_coarse_to_fine_are_an_error_and_in_index_turns_them_round():
+def test_maps_from_coarse_to_fine_are_an_error_and_in_index_reverses_them():
     maps = given.features()
     backwards = given.CHANNELS[::-1]
     with pytest.raises(ValueError, match=r"fine to coarse, got the sizes 4x6, 8x12, 16x24 .*in_index=\(2, 1, 0\)"):
@@ -211,7 +211,7 @@ def test_images_without_foreground_give_finite_losses(loss, everything):
     assert all(value.isfinite() for value in found.values())
 
 
-def test_deep_supervision_weighs_each_level_and_names_it():
+def test_deep_supervision_weights_each_level_and_names_it():
     maps, target = given.features(), labels()
     module = head(deep_supervision=3, head_weights=(1, 0.5, 0.25))
     with torch.no_grad():
@@ -242,7 +242,7 @@ def test_prediction_adds_the_logits_of_summed_heads():
     assert coarse.shape[2:] == maps[1].shape[2:]
 
 
-def test_a_sampler_serves_several_channels():
+def test_a_sampler_works_with_several_channels():
     module = head(sampler={"type": "OHEMPixelSampler", "thresh": 0.7, "min_kept": 100})
     assert losses(module, given.features(), labels())["loss_ce"] > 0
 

@@ -25,11 +25,11 @@ def test_one_channel_is_the_cores_loss_and_two_are_their_difference():
 
 
 @pytest.mark.parametrize("unweighted", [False, True], ids=["weighted", "unweighted"])
-def test_ignored_pixels_have_no_part(unweighted):
+def test_ignored_pixels_do_not_contribute(unweighted):
     logits, target = torch.randn(1, 1, 40, 50), torch.randint(0, 2, (1, 40, 50))
     target[:, :, 25:] = 255
     found = loss(unweighted_bce=unweighted)(logits, target)
-    # Background to the neighbourhoods: as if the image went on with zeros, and the sums ended at the border.
+    # Background to the neighbourhoods: as if the image continued with zeros, and the sums ended at the border.
     padded = torch.where(target == 255, 0, target)[:, None].float()
     weight = 1 + 5 * (torch.nn.functional.avg_pool2d(padded, 31, 1, 15) - padded).abs()
     weight, kept, z = weight[..., :25], padded[..., :25], logits[..., :25]

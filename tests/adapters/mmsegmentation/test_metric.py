@@ -1,4 +1,4 @@
-"""LesionMetric against the core's metrics, and in several data sets."""
+"""LesionMetric against the core's metrics, and on several data sets."""
 
 import math
 from typing import Any
@@ -58,7 +58,7 @@ def test_perfect_and_empty():
     assert found["MAE"] == 0
 
 
-def test_ignored_pixels_count_nowhere():
+def test_ignored_pixels_are_not_counted():
     probabilities, labels = torch.rand(3, 16, 16), torch.randint(0, 2, (3, 16, 16))
     labels[:, :4] = 255
     assert evaluate(probabilities, labels) == evaluate(probabilities[:, 4:], labels[:, 4:])
@@ -80,7 +80,7 @@ def test_several_data_sets_are_reported_each():
     assert len(evaluate(probabilities, labels, names=["kvasir"] * 4)) == 9
 
 
-def test_a_foreground_that_is_no_class_is_an_error():
+def test_a_foreground_that_is_not_a_class_is_an_error():
     with pytest.raises(ValueError, match=r"foreground below 2 \(classes\), got 2"):
         evaluate(torch.rand(2, 4, 4), torch.zeros(2, 4, 4), channels=2, foreground=2)
 
@@ -127,7 +127,7 @@ def test_format_only_writes_without_ground_truth_and_gives_no_figures(tmp_path):
         METRICS.build({"type": "LesionMetric", "format_only": True})
 
 
-def test_images_of_equal_names_never_share_a_file(tmp_path):
+def test_images_with_equal_names_never_share_a_file(tmp_path):
     metric = METRICS.build({"type": "LesionMetric", "output_dir": str(tmp_path)})
     metric.process({}, predictions("kvasir/1.png", "etis/1.png", names=["kvasir", "etis"]))
     written = {path.parent.name: np.array(Image.open(path))[0].tolist().index(1) for path in tmp_path.rglob("1.png")}
@@ -140,7 +140,7 @@ def test_images_of_equal_names_never_share_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("hook", [CheckpointHook, EarlyStoppingHook], ids=lambda hook: hook.__name__)
-def test_each_key_has_its_rule_without_saying_it(hook):
+def test_each_key_knows_its_rule(hook):
     probabilities, labels = torch.rand(4, 16, 16), torch.randint(0, 2, (4, 16, 16))
     for key in evaluate(probabilities, labels, names=["kvasir", "etis"] * 2):
         made: Any = hook(**{"save_best" if hook is CheckpointHook else "monitor": key})

@@ -25,7 +25,7 @@ def neck(**arguments):
 @pytest.mark.parametrize(
     ("out_channels", "expected"),
     [(None, given.CHANNELS), (12, (12, 12, 12)), ((4, 5, 6), (4, 5, 6))],
-    ids=["the backbone's", "one for all", "one a level"],
+    ids=["the backbone's", "one for all", "one per level"],
 )
 def test_shapes(out_channels, expected):
     maps = given.features(size=(17, 23))

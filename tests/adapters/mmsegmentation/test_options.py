@@ -59,7 +59,7 @@ def test_a_wrong_image_size_is_an_error(wrong):
         load(image_size=wrong)
 
 
-def test_a_place_named_itself_has_the_last_word():
+def test_an_explicitly_named_key_wins():
     config = load(
         data_root="a", val_dataloader__dataset__data_root="b", image_size=64, model__data_preprocessor__size=9
     )
@@ -127,12 +127,12 @@ def test_a_variable_that_only_the_file_reads_is_an_error(option, place):
         load(**{option: 1})  # pyright: ignore[reportArgumentType]
 
 
-def test_other_polyp_folders_are_asked_for_by_place():
+def test_for_other_polyp_folders_the_error_names_the_keys():
     with pytest.raises(ValueError, match="as train_dataloader.dataset.data_root, test_dataloader.dataset.data_root"):
         load("unetv2_pvt_polyp.py", data_root="data/mine")
 
 
-def test_what_mmengine_reads_and_own_names_of_a_config_are_taken():
+def test_names_that_mmengine_reads_or_the_config_defines_are_accepted():
     options = {
         "work_dir": "w",
         "sync_bn": "torch",

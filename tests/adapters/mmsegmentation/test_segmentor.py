@@ -218,7 +218,7 @@ def test_inference_on_a_path_a_list_and_an_array(trained):
     assert one.pred_sem_seg.data.shape == (1, 50, 80)
     several = infer(model, [str(image)] * 2)
     assert torch.equal(infer(model, array).seg_logits.data, one.seg_logits.data)  # from here mmseg expects arrays
-    for found in (*several, *infer(model, [array] * 2)):  # in batches of two: other roundings
+    for found in (*several, *infer(model, [array] * 2)):  # in batches of two: different rounding
         torch.testing.assert_close(found.seg_logits.data, one.seg_logits.data)
 
 

@@ -1,4 +1,4 @@
-"""mmseg's own scripts after the plugin's import, and what mmengine's counter of FLOPs sees of SDI."""
+"""mmseg's own scripts after the plugin's import, and how mmengine's FLOP counter counts SDI."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ CONFIG = str(Path(__file__).parents[3] / "configs" / "unetv2_pvt_b0_isic.py")
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys):
-    """Run a script in a folder of its own, and give back what it prints."""
+    """Run a script in a folder of its own, and return what it prints."""
     monkeypatch.chdir(tmp_path)
     # what `run` changes for the process of the script
     monkeypatch.setattr(mmengine.analysis, "get_model_complexity_info", mmengine.analysis.get_model_complexity_info)
@@ -40,7 +40,7 @@ def run(monkeypatch, tmp_path, capsys):
     timm.layers.set_fused_attn(True)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def test_a_script_that_there_is_not_is_an_error_with_those_that_there_are(run):
+def test_an_unknown_script_is_an_error_that_lists_the_known_ones(run):
     with pytest.raises(SystemExit, match="benchmark, browse_dataset.*get_flops.*got 'nonsense'"):
         run("nonsense")
 

@@ -1,4 +1,4 @@
-"""Training by mmengine's runner: an interrupted run that goes on reaches exactly what an unbroken one reaches."""
+"""Training by mmengine's runner: an interrupted run that is resumed equals an uninterrupted one exactly."""
 
 import itertools
 from pathlib import Path
@@ -24,7 +24,7 @@ class StopError(Exception):
 
 
 class StopAt(Hook):
-    """As a kill in the middle of an iteration: nothing is saved after the last checkpoint."""
+    """Like a kill in the middle of an iteration: nothing is saved after the last checkpoint."""
 
     def __init__(self, iteration: int):
         self.iteration = iteration
@@ -80,7 +80,7 @@ def interrupt_and_resume(config: Config) -> dict[str, float]:
     return train(config)
 
 
-def test_a_resumed_run_equals_an_unbroken_one(data, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(data, tmp_path):
     unbroken = train(configure(data, tmp_path / "a"))
     resumed = interrupt_and_resume(configure(data, tmp_path / "b"))
     assert resumed == pytest.approx(unbroken, rel=0, abs=0, nan_ok=True)
@@ -101,7 +101,7 @@ def test_without_the_hook_it_does_not(data, tmp_path):
     assert not all(torch.equal(value, found[key]) for key, value in expected.items())
 
 
-def test_pictures_are_drawn_of_predictions(data, tmp_path):
+def test_predictions_are_drawn_as_pictures(data, tmp_path):
     config = configure(data, tmp_path)
     config.default_hooks.visualization.update(draw=True, interval=1)
     config.visualizer.save_dir = str(tmp_path / "show")

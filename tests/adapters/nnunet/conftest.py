@@ -1,4 +1,4 @@
-"""What the tests of nnU-Net's trainers share: folders that nnU-Net finds, and no data in them."""
+"""Shared by the tests of nnU-Net's trainers: folders that nnU-Net finds, with no data in them."""
 
 from pathlib import Path
 

@@ -72,7 +72,7 @@ class Life:
         cases: int = 5,
         **description: Any,
     ) -> None:
-        """Volumes with one bright box each, half of it label 1, half label 2; the first slice is to ignore (3)."""
+        """Volumes with one bright box each, half of it label 1, half label 2; the first slice is to be ignored (3)."""
         labels = labels or {"background": 0, "front": 1, "back": 2}
         names = {str(channel): "MRI" for channel in range(channels)}
         self._write(cases, names, labels, ".nii.gz", "SimpleITKIO", **description)
@@ -148,7 +148,7 @@ def _load(path: Path) -> Any:
 
 
 def prepare(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Life:
-    """A Life in that folder; nnU-Net's processes become threads, its epochs two steps, its picture of them nothing."""
+    """A Life in that folder; nnU-Net's processes become threads, its epochs two steps, and it draws no plot of them."""
     life = Life(folder)
     for variable in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{variable}", str(folder / variable))

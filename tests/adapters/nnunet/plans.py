@@ -60,7 +60,7 @@ CASES = {
 
 
 def plans(case: str, **configuration: Any) -> dict[str, Any]:
-    """Plans of one configuration, "2d" or "3d_fullres"; nothing of the preprocessing is in them."""
+    """Plans of one configuration, "2d" or "3d_fullres"; they say nothing about preprocessing."""
     return plans_of(*CASES[case], **configuration)
 
 

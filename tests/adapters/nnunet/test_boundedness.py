@@ -1,4 +1,4 @@
-"""SDI stays bounded over a training by nnU-Net's recipe, on real images and volumes, in emulated float16."""
+"""SDI stays bounded during a training with nnU-Net's recipe, on real images and volumes, in emulated float16."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,7 +71,7 @@ def standard(images: Tensor) -> Tensor:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """The same training, bit by bit, on machines with any number of cores."""
+    """The same training, bit for bit, on machines with any number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -144,5 +144,5 @@ def test_300_iterations_of_nnunets_recipe_stay_within_float16(train, case):
     assert ours.logits < 6000  # nnU-Net's predictor multiplies them by up to 10, in half precision
     # The scaler starts at 65,536, so that a gradient of 1 overflows: now and then nnU-Net's own network has one, too.
     assert len([step for step in ours.skipped if step >= 20]) <= 1
-    # nnU-Net's loss is cross-entropy minus Dice; with 1 - Dice it is never negative, and has a double.
+    # nnU-Net's loss is cross-entropy minus Dice; with 1 - Dice it is never negative, so that it can be doubled.
     assert 1 + max(ours.validation) <= 2 * (1 + max(stock.validation))

@@ -25,7 +25,7 @@ def train(rank: int, port: int, folder: str) -> None:
         os.environ[name] = folder
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    # Where nnU-Net says cuda: the wrapper's device ids, and the data set's folder, which there is none of.
+    # Where nnU-Net says cuda: the wrapper's device ids, and the data set's folder, which does not exist.
     patched: Any = importlib.import_module(nnUNetTrainer.__module__)
     patched.DDP = lambda network, device_ids: DistributedDataParallel(network)
     patched.infer_dataset_class = lambda folder: None

@@ -107,7 +107,7 @@ class Killed(BaseException):
 
 
 def test_continued_training_ends_as_an_uninterrupted_one(life, monkeypatch):
-    """With equal random numbers in each epoch; nnU-Net does not keep their state over an interruption."""
+    """With equal random numbers in each epoch; nnU-Net does not keep their state across an interruption."""
     monkeypatch.setattr(nnUNetTrainerUNetV2, "epochs", 2)
     original = nnUNetTrainerUNetV2.on_epoch_start
     killed_in = None

@@ -1,4 +1,4 @@
-"""The network on an nnU-Net plan: shapes, contract, gradients, scale, memory, what the planner asks."""
+"""The network on an nnU-Net plan: shapes, contract, gradients, scale, memory, what the planner asks for."""
 
 from typing import Any
 
@@ -85,7 +85,7 @@ def test_the_product_keeps_its_scale_for_any_number_of_levels(levels):
 
 
 def smooth_noise(size: int) -> torch.Tensor:
-    """(1, 32, size, size) of unit variance that stays what it is at every other size: a plane wave for each channel."""
+    """(1, 32, size, size) of unit variance that is the same at every other size: a plane wave per channel."""
     angles = torch.rand(32, 3) * 2 * torch.pi
     axis = torch.linspace(-1, 1, size)
     phase = angles[:, :1, None] * axis[:, None] + angles[:, 1:2, None] * axis + angles[:, 2:, None]
@@ -109,7 +109,7 @@ def test_the_decoders_start_is_an_entry_of_the_plan():
         build({**architecture, "arch_kwargs": architecture["arch_kwargs"] | {"init": "he"}})
 
 
-def test_the_papers_network_starts_as_the_paper_unless_told_otherwise():
+def test_the_papers_network_starts_as_in_the_paper_by_default():
     start.assert_torchs_own(lambda: NNUNetDecoder([4, 8], 2, heads=2))
     paper: Any = PVTUNetV2(3, 2, "pvt_v2_b0")
     assert not any((conv.bias == 1).any() for sdi in paper.decoder.skip.sdi for conv in sdi.convs)
@@ -140,7 +140,7 @@ def test_autocast_gives_finite_losses_and_gradients(case, precision):
     architecture, patch = nnunet_plans.CASES[case]
     network = build(architecture)
     # Twice the patch: on maps of 2 x 3 x 2, torch 2.14's own Conv3d now and then gives a bfloat16 weight gradient of
-    # 1e36 on CPUs, as it reads memory that nobody wrote. From 4 x 4 x 4 on it does not.
+    # 1e36 on CPUs, because it reads uninitialised memory. From 4 x 4 x 4 up it does not.
     x = 20 * torch.randn(2, 2, *(2 * size for size in patch))
     with torch.autocast("cpu", precision):
         outputs = network(x)
@@ -190,7 +190,7 @@ def test_checkpointing_saves_less_and_changes_nothing():
 def test_the_planners_estimate_follows_the_saved_bytes(dim, residual, checkpointing):
     """nnU-Net's estimate of a network's memory, relative to its own network's, against the bytes that autograd keeps.
 
-    It is to be no less; the maps that forward and backward hold for a moment come on top.
+    It must not be less; the maps that forward and backward hold temporarily come on top.
     """
     stages, size = (6, 64) if dim == 2 else (4, 16)
     features = [min(512 if dim == 2 else 320, 32 * 2**stage) for stage in range(stages)]

@@ -38,7 +38,7 @@ planners = pytest.mark.parametrize("name", PLANNERS)
 
 @pytest.fixture
 def plan(monkeypatch, tmp_path):
-    """plan(planner class): the plans for 200 volumes of 96 x 160 x 160 at 1 mm, of which only the numbers exist."""
+    """plan(planner class): the plans for 200 volumes of 96 x 160 x 160 at 1 mm, which exist only as numbers."""
     for name in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
@@ -123,7 +123,7 @@ def test_the_memory_target_and_the_plans_name_are_arguments_as_in_nnunet(plan):
 @pytest.mark.slow
 @pytest.mark.skipif(not ops.backends()["cpu"]["available"], reason="the estimate holds where a fused op serves")
 @pytest.mark.parametrize("patch", benchmark.MEDIUM)
-def test_the_estimate_is_near_the_most_that_a_step_takes(patch):
+def test_the_estimate_is_near_the_peak_of_a_step(patch):
     """Relative to nnU-Net's own network, as its planners use it."""
 
     def measure(name: str, checkpointing: bool = False) -> dict[str, int]:

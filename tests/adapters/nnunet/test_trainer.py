@@ -58,7 +58,7 @@ def test_an_exported_model_says_that_it_needs_the_plugin(folders, kind):
 
 
 def signature_arguments(plans, configuration) -> Any:
-    """What the nnU-Net that is installed passes before the channels."""
+    """What the installed nnU-Net passes before the channels."""
     if signature.TAKES_MANAGERS:
         return plans, configuration
     return (
@@ -84,7 +84,7 @@ def test_the_signature_before_2_7(folders, monkeypatch):
     assert network(torch.randn(2, 1, *patch)).shape == (2, 2, *patch)
 
 
-def test_the_log_says_where_no_kernel_serves(no_data, monkeypatch):
+def test_the_log_says_where_no_kernel_is_available(no_data, monkeypatch):
     monkeypatch.setattr(trainer, "_missing_kernel", lambda device: "none today")
     ours = nnunet_plans.trainer(nnUNetTrainerUNetV2)
     ours.initialize()
@@ -148,7 +148,7 @@ def test_pvt_says_that_it_takes_no_volumes(folders, kind):
 
 
 def started(kind=nnUNetTrainerUNetV2PVT):
-    """A trainer as far as on_train_start brings the network."""
+    """A trainer, with the network in the state that on_train_start leaves."""
     ours = nnunet_plans.trainer(kind)
     ours.initialize()
     ours._load_imagenet_weights()
@@ -187,11 +187,11 @@ def test_pvt_without_the_hub_is_an_error_with_the_ways_out(folders, small, monke
     assert "encoder_weights" not in str(raised.value)  # the core's cure, which no trainer takes
 
 
-def test_a_random_start_is_said_in_the_log(folders, small):
+def test_the_log_reports_a_random_start(folders, small):
     assert "the encoder starts at random" in started(nnUNetTrainerUNetV2PVT_noPretrain)[1]
 
 
-def test_prediction_needs_no_weights_of_imagenet(folders):
+def test_prediction_needs_no_imagenet_weights(folders):
     """nnU-Net builds the network for prediction in the same way, where the hub may be out of reach."""
     manager = PlansManager(nnunet_plans.plans("2d"))
     arguments = signature_arguments(manager, manager.get_configuration("2d"))

@@ -1,4 +1,4 @@
-"""The variants of the trainers: found by name, joined, and trained; and a trainer of one's own."""
+"""The variants of the trainers: found by name, joined, and trained; and a custom trainer."""
 
 import os
 import pickle
@@ -65,7 +65,7 @@ def test_other_names_are_not_found(base, suffix):
     assert not hasattr(variants, f"{base.__name__}{suffix}")
 
 
-def test_variants_change_what_they_name_alone(folders):
+def test_variants_change_only_what_they_name(folders):
     assert (
         nnunet_plans.trainer(nnUNetTrainerUNetV2).num_epochs == nnunet_plans.trainer(nnUNetTrainer).num_epochs == 1000
     )
@@ -118,7 +118,7 @@ def test_the_search_finds_a_variant_that_pickles_and_imports_no_timm():
 SNIPPET = re.search(r"```python\n(.*?)```", (Path(__file__).parents[3] / "docs" / "nnunet.md").read_text(), re.DOTALL)
 
 
-def test_the_documents_trainer_of_ones_own(no_data, monkeypatch, tmp_path):
+def test_the_custom_trainer_of_the_documentation(no_data, monkeypatch, tmp_path):
     assert SNIPPET
     (tmp_path / "my_trainers").mkdir()
     (tmp_path / "my_trainers" / "mine.py").write_text(SNIPPET[1])

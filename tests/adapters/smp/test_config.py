@@ -1,4 +1,4 @@
-"""config.json of a stranger, and arguments by which timm reads files without weights_only=True."""
+"""A stranger's config.json, and arguments that make timm read files without weights_only=True."""
 
 import json
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_a_config_does_not_make_loading_lenient(folder):
 
 
 @pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained_cfg_overlay", "cache_dir"])
-def test_by_hand_the_error_names_the_cure(pickle_and_mark, argument):
+def test_from_code_the_error_names_the_cure(pickle_and_mark, argument):
     file, mark = pickle_and_mark
     arguments: dict[str, Any] = {argument: {"file": file} if "cfg" in argument else file}
     with pytest.raises(ValueError, match="encoder_weights=FILE"):

@@ -40,7 +40,7 @@ def test_bad_arguments(arguments, kind, message):
         create(**arguments)
 
 
-def test_arguments_that_are_none_are_as_good_as_not_given():
+def test_arguments_that_are_none_count_as_not_given():
     create(img_size=None)
 
 

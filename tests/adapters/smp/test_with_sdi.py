@@ -96,7 +96,7 @@ def test_a_level_that_the_encoder_does_not_have_passes_through():
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
 )
-def test_deepcopy_and_pickle_keep_a_sdi_of_their_own(copied):
+def test_deepcopy_and_pickle_keep_their_own_sdi(copied):
     model: Any = with_sdi(smp.Unet("resnet18", encoder_weights=None), channels=4).eval()
     other, x = copied(model), torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_models_that_cannot_take_sdi(build, kind, message):
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode], ids=["no-grad", "inference"])
-def test_it_can_be_put_in_where_gradients_are_off(context):
+def test_it_can_be_inserted_with_gradients_off(context):
     with context():
         model = with_sdi(smp.Unet("resnet18", encoder_weights=None)).eval()
         assert tuple(model(torch.zeros(1, 3, 64, 64)).shape) == (1, 1, 64, 64)

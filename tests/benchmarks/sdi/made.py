@@ -1,4 +1,4 @@
-"""A result as a run of a command would give it, with times by one rule: nothing is measured."""
+"""A result as a run of a command would give it, with times set by one rule: nothing is measured."""
 
 from benchmarks import environment
 from benchmarks.sdi import cases, command, suite

@@ -18,7 +18,7 @@ def test_a_name_says_sizes_levels_batch_and_dtype():
 @pytest.mark.parametrize(
     "name", ["", "2d-stage", "4d-stage-64", "2d-level5-352", "2d-level0-352", "3d-network-64", "2d-stage-352-b0"]
 )
-def test_an_unknown_name_is_an_error_that_tells_the_names_there_are(name):
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name):
     with pytest.raises(ValueError, match=r"for example 2d-stage-352-b1 or 3d-stage-64-l5"):
         Case.parse(name)
 

@@ -16,7 +16,7 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-def test_an_unknown_case_is_told_in_one_line():
+def test_an_unknown_case_is_reported_in_one_line():
     result = run("--cases", "2d-stage")
     assert result.returncode == 2
     assert result.stderr.startswith("benchmarks.sdi: error: benchmark: unknown case '2d-stage'. Expected")

@@ -9,8 +9,8 @@ def test_a_timing_is_the_median_and_the_quartiles():
     assert measure.Timing.of([5.0, 1.0, 4.0, 2.0, 3.0]) == measure.Timing(median=3.0, q25=2.0, q75=4.0)
 
 
-def test_contenders_take_turns_and_the_order_turns_round(monkeypatch):
-    monkeypatch.setattr(measure, "_SAMPLE_MS", 0.0)  # one call a sample
+def test_contenders_take_turns_and_the_order_reverses(monkeypatch):
+    monkeypatch.setattr(measure, "_SAMPLE_MS", 0.0)  # one call per sample
     called = []
     functions = {name: lambda name=name: called.append(name) for name in "abc"}
     timings, rounds = measure.interleave(functions, rounds=3, seconds=0)

@@ -1,4 +1,4 @@
-"""What benchmarks/results may hold, and the page that is made of it."""
+"""What benchmarks/results may hold, and the page that is made from it."""
 
 import json
 from dataclasses import replace
@@ -28,7 +28,7 @@ def test_a_result_is_read_as_it_was_written(options, tmp_path):
 
 
 def joined(result):
-    """Rows of a run of other threads beside it, as somebody would who wants one table."""
+    """Rows of a run with other threads added to it, as somebody might who wants one table."""
     other = made.result("--cases 2d-stage-352-b1 --threads 1 --no-compile")
     return replace(result, cases=result.cases + other.cases, floors=other.floors + result.floors)
 

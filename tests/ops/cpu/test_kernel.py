@@ -1,4 +1,4 @@
-"""The CPU kernel: memory layouts, instruction sets, threads, processes, and the choice of a term's way."""
+"""The CPU kernel: memory layouts, instruction sets, threads, processes, and the choice of a term's path."""
 
 import os
 import subprocess
@@ -125,7 +125,7 @@ def test_a_call_holds_its_plan_whatever_the_cache_does(monkeypatch):
 
 
 def test_threads_with_fresh_shapes_leave_the_plans_of_others_alone():
-    """Of a cache of one plan, in a child of our own, for it to crash."""
+    """With a cache of one plan, in a child process, because it may crash."""
     code = (
         "import threading, torch; from sdi_plugin import ops\n"
         "from sdi_plugin.ops import cpu; from sdi_plugin.ops.cpu import stage\n"
@@ -149,7 +149,7 @@ def test_threads_with_fresh_shapes_leave_the_plans_of_others_alone():
 
 
 @pytest.mark.parametrize("size", [(11, 23), (5, 6, 23)], ids=["2d", "3d"])
-def test_the_default_device_is_of_no_account(size):
+def test_the_default_device_does_not_matter(size):
     case = make_case(size, 3, torch.float32, channels=4)
     expected = run(reference.resize_smooth_multiply, case, 1, torch.float32)
     xs, weights, biases = leaves = [[t.detach().float().requires_grad_() for t in group] for group in case]

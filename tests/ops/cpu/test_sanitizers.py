@@ -13,7 +13,7 @@ CSRC = HERE.parents[2] / "sdi_plugin" / "ops" / "cpu" / "csrc"
 SOURCES = sorted(CSRC.glob("*.cpp"))
 FLAGS = {
     "address-and-undefined": ["-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
-    # A sanitizer of threads knows those of the standard library, not those of OpenMP.
+    # The thread sanitizer knows threads of the standard library, not those of OpenMP.
     "thread": ["-DSDI_STD_THREADS", "-pthread", "-fsanitize=thread"],
 }
 RUNTIMES = {"address-and-undefined": "libasan.so", "thread": "libtsan.so"}
@@ -30,7 +30,7 @@ def test_the_ops_tests_are_clean(kind, tmp_path):
     for source in SOURCES:
         subprocess.run(["g++", *flags, "-c", str(source), "-o", str(tmp_path / f"{source.stem}.o")], check=True)
     subprocess.run(["g++", *FLAGS[kind], "-shared", "-o", str(kernel), *map(str, tmp_path.glob("*.o"))], check=True)
-    # Python and torch are not instrumented; the runtimes want the C++ library beside them.
+    # Python and torch are not instrumented; the runtimes need the C++ library beside them.
     libraries = [
         subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
         for name in (RUNTIMES[kind], "libstdc++.so")

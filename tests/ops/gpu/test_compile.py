@@ -16,7 +16,7 @@ def check(case, target):
     used = compile_for(case, target)
     assert used.spills == 0, used
     assert used.shared <= target.shared, used
-    # 16 bytes of float32, 8 of half precision: four elements for each thread.
+    # 16 bytes of float32, 8 of half precision: four elements per thread.
     half = any(types in ("*fp16", "*bf16") or types[0] in ("*fp16", "*bf16") for types in case.types.values() if types)
     assert used.load_bytes >= (8 if half else 16), used
 

@@ -1,4 +1,4 @@
-"""Runs test_kernels.py by Triton's interpreter, on machines without a GPU.
+"""Runs test_kernels.py in Triton's interpreter, on machines without a GPU.
 
 In a process of its own: the interpreter replaces triton's own functions at import, and here they must stay compilable
 (test_compile.py).
@@ -20,7 +20,7 @@ pytest.importorskip("triton")
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU runs the kernels themselves")
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="test_kernels.py itself runs")
-def test_the_kernels_by_the_interpreter():
+def test_the_kernels_in_the_interpreter():
     tests = Path(__file__).with_name("test_kernels.py")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", str(tests)]

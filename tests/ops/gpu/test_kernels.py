@@ -1,7 +1,7 @@
-"""The Triton kernels against the reference: on a GPU where there is one, else by Triton's interpreter.
+"""The Triton kernels against the reference: on a GPU where there is one, otherwise in Triton's interpreter.
 
 Without a GPU these run under TRITON_INTERPRET=1, which test_interpreter.py sets for them. Sizes are small, as
-the interpreter is slow; float16 and float32, as its bfloat16 is not right.
+the interpreter is slow; float16 and float32, as its bfloat16 is wrong.
 """
 
 import math
@@ -34,7 +34,7 @@ ALWAYS_BY_TAPS = plan.Costs(stream=0.0, direct=lambda target, channels: math.inf
 
 @pytest.fixture
 def by_taps(monkeypatch):
-    """The cost model sends maps of few channels, as small tests have, through no taps."""
+    """The cost model sends maps of few channels, as in small tests, through no taps."""
     monkeypatch.setattr(call, "COSTS", ALWAYS_BY_TAPS)
 
 
@@ -81,7 +81,7 @@ def test_same_bits_on_every_run(size, by_taps, monkeypatch):
     assert all(torch.equal(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True))
 
 
-def test_results_lie_channels_last():
+def test_results_are_channels_last():
     xs, weights, biases = single(stage_case((9, 8), 2, 6))
     (output,) = gpu.forward(xs, weights, biases, [0], torch.float32)
     assert output.is_contiguous(memory_format=torch.channels_last)
