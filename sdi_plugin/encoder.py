@@ -21,12 +21,12 @@ class TimmEncoder(nn.Module):
     """A PVTv2 from timm as a feature pyramid.
 
     Attributes:
-        out_channels, strides: of the levels, fine to coarse.
+        out_channels, strides: one per level, fine to coarse.
         min_size: pixels that each axis needs for the coarsest level to have one.
 
     Args:
         name: timm's model name.
-        in_channels: of the image.
+        in_channels: channels of the image.
         weights: None, True (timm's hub) or a file, see `UNetV2`.
         drop_path: stochastic depth rate.
         out_indices: the stages that are levels; all by default. Stages after the last of them are not built.

@@ -63,7 +63,7 @@ def test_the_core_imports_torch_and_nothing_else():
 
 
 def test_no_test_module_imports_another():
-    """Also not in the code that a test hands to a process of its own: what tests share is in support modules."""
+    """Nor does the code that a test passes to a process of its own: what tests share is in support modules."""
     pattern = re.compile(
         r"\bfrom\s+[\w.]*\btest_\w+\s+import|\bfrom\s+(?:tests|\.)[\w.]*\s+import[^;\n]*\btest_|\bimport\s+[\w.]*\btest_"
     )

@@ -83,7 +83,7 @@ def test_empty_masks_in_the_means() -> None:
     metrics.update(torch.cat([both, missed, invented, full]), torch.cat([both, missed_target, both, full_target]))
     result = metrics.compute()
     assert result["mean_dice"] == result["mean_iou"] == 0.5
-    assert result["mean_sensitivity"] == 0.5  # of the two images with a lesion
+    assert result["mean_sensitivity"] == 0.5  # over the two images with a lesion
     assert result["mean_specificity"] == pytest.approx((1 + 1 + 15 / 16) / 3, rel=1e-15)
     assert (result["mean_hd95"], result["hd95_images"], result["images"]) == (0, 2, 4)
     assert metrics.per_image()["hd95"].tolist() == [0, math.inf, math.inf, 0]

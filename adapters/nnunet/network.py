@@ -85,7 +85,7 @@ class PlanUNetV2(nn.Module):
         """Elements of the convolutions' outputs for one image, from which nnU-Net's planners estimate the memory.
 
         Args:
-            input_size: of the patch, without batch and channels.
+            input_size: spatial size of the patch, without batch and channels.
 
         Convention:
             Counted as nnU-Net does: every convolution's output once, which stands for the two maps that autograd keeps

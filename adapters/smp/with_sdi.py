@@ -29,8 +29,8 @@ def with_sdi(
 
     The model is changed in place and returned: it has a new child `sdi` (state-dict keys `sdi.*`, random start), and
     every other key stays as it is. The decoder gets features of the channels and sizes that it was built for. Every
-    level of the encoder is infused into each level that the decoder reads; the image, and levels that it does not
-    read, pass through.
+    level of the encoder goes into each level that the decoder reads; the image, and levels that it does not read, pass
+    through.
 
     Args:
         model: any model of smp with `encoder` and `decoder`: Unet, UnetPlusPlus, MAnet, Linknet, FPN, PSPNet,

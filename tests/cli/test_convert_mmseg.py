@@ -58,7 +58,7 @@ def test_a_network_of_smp_works_in_mmseg_with_equal_outputs(tmp_path, trained, c
 
 def test_a_checkpoint_of_mmengine_works_in_smp_and_comes_back_bit_for_bit(tmp_path, trained):
     state, _ = checkpoint.convert(trained.state_dict(), "mmseg")
-    state["auxiliary_head.conv_seg.weight"] = torch.zeros(1)  # of training, like the optimiser's state
+    state["auxiliary_head.conv_seg.weight"] = torch.zeros(1)  # used in training only, like the optimiser's state
     torch.save({"meta": {"iter": 3}, "state_dict": state, "optimizer": {"state": {}}}, tmp_path / "iter_3.pth")
     assert convert(tmp_path / "iter_3.pth", tmp_path / "smp", "smp") == 0
     model: Any = smp.from_pretrained(str(tmp_path / "smp"))

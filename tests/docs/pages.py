@@ -12,7 +12,7 @@ _FENCE = re.compile(r'^```(\S*)(?: title="([^"]*)")?\n(.*?)^```$', re.DOTALL | r
 
 class Block(NamedTuple):
     page: Path
-    line: int  # of its first line, from 1
+    line: int  # number of its first line, from 1
     language: str
     title: str  # the file that it shows, or ""
     code: str

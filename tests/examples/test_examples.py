@@ -72,7 +72,7 @@ def test_nnunet_plans_trains_and_predicts(tmp_path, lesions, monkeypatch):
             _shrink(path, small / kind / f"{path.stem}.png")
     (tmp_path / "trainers").mkdir()
     (tmp_path / "trainers" / "short.py").write_text(SHORT)
-    for variable in ("nnUNet_def_n_proc", "nnUNet_n_proc_DA"):  # each process imports torch anew
+    for variable in ("nnUNet_def_n_proc", "nnUNet_n_proc_DA"):  # each process imports torch again
         monkeypatch.setenv(variable, "1")
     monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "trainers"))
     run("nnunet_2d.py", "--data", small, "--trainer", "nnUNetTrainerShort", "--device", "cpu", folder=tmp_path)

@@ -11,7 +11,7 @@ from sdi_plugin.ops import library
 
 
 class Shape(NamedTuple):
-    size: tuple[int, ...]  # of the finest level
+    size: tuple[int, ...]  # the finest level's
     levels: int
     channels: int
     batch: int = 8

@@ -78,7 +78,7 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning")  # of linearize
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning")  # from linearize
 @pytest.mark.filterwarnings("ignore:There is a performance drop because we have not yet implemented the batching rule")
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS.keys())
 def test_every_transform_gives_what_the_reference_gives(transform, tensors, tangents):

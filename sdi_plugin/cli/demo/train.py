@@ -26,7 +26,7 @@ from sdi_plugin.cli.demo.dataset import Data, Split
 from sdi_plugin.cli.demo.recipe import Recipe
 from sdi_plugin.cli.errors import CommandError
 
-MEAN, STD = 127.5, 127.5  # of the pixels, 0 to 255: the network sees -1 to 1
+MEAN, STD = 127.5, 127.5  # for pixels from 0 to 255: the network sees -1 to 1
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def register() -> None:
     for module_name in _SEARCHING:
         try:
             module: Any = importlib.import_module(module_name)
-        except ModuleNotFoundError:  # of another version
+        except ModuleNotFoundError:  # a command of another version
             continue
         if hasattr(module, "recursive_find_python_class"):
             module.recursive_find_python_class = _knowing(known, module.recursive_find_python_class)

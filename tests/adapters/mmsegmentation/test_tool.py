@@ -45,7 +45,7 @@ def test_an_unknown_script_is_an_error_that_lists_the_known_ones(run):
         run("nonsense")
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch.jit.trace
+@pytest.mark.filterwarnings("ignore")  # from torch.jit.trace
 def test_get_flops(run):
     printed = run("get_flops", CONFIG, "--shape", "64")
     assert "Input shape: (64, 64)" in printed
@@ -84,7 +84,7 @@ def test_publish_model_reads_what_mmengine_writes(run):
     assert torch.load(file).keys() == {"state_dict", "meta"}
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch.jit.trace
+@pytest.mark.filterwarnings("ignore")  # from torch.jit.trace
 def test_flops_of_sdi_are_counted(monkeypatch):
     monkeypatch.setattr(MMLogger.get_current_instance(), "disabled", True)  # its handlers may be of an earlier test
     channels, sizes = 8, [(16, 24), (8, 12), (4, 6)]

@@ -121,7 +121,7 @@ def test_the_memory_target_and_the_plans_name_are_arguments_as_in_nnunet(plan):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ops.backends()["cpu"]["available"], reason="the estimate holds where a fused op serves")
+@pytest.mark.skipif(not ops.backends()["cpu"]["available"], reason="the estimate holds where a fused op is available")
 @pytest.mark.parametrize("patch", benchmark.MEDIUM)
 def test_the_estimate_is_near_the_peak_of_a_step(patch):
     """Relative to nnU-Net's own network, as its planners use it."""

@@ -1,4 +1,4 @@
-"""The nnU-Net that is installed, and older ones, each in a process of its own."""
+"""The installed nnU-Net, and older ones, each in a process of its own."""
 
 import os
 import subprocess

@@ -39,7 +39,7 @@ def test_the_ops_tests_are_clean(kind, tmp_path):
         **os.environ,
         "SDI_PLUGIN_KERNEL": str(kernel),
         "LD_PRELOAD": " ".join(libraries),
-        "ASAN_OPTIONS": "detect_leaks=0",  # of the interpreter's own
+        "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter leaks by itself
         "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",
     }
     same_addresses = ["setarch", "-R"] if kind == "thread" and shutil.which("setarch") else []

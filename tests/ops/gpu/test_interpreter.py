@@ -35,7 +35,7 @@ def test_importing_the_package_does_not_import_triton():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels serve")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels are in use")
 def test_the_reason_names_what_is_missing(monkeypatch):
     monkeypatch.setattr(gpu, "INTERPRETED", False)
     assert "no GPU" in gpu.reason()
