@@ -11,6 +11,7 @@ from sdi_plugin.cli import main
 from sdi_plugin.cli.demo import dataset, network, report, train
 from sdi_plugin.cli.demo.images import lesion_image
 from sdi_plugin.cli.errors import CommandError
+from sdi_plugin.data import DataError
 from tests.cli.images import write_images
 
 
@@ -180,7 +181,7 @@ def spoil_all(folder):
 def test_bad_data_is_named(tmp_path, spoil, message):
     folder = write_images(tmp_path / "data")
     spoil(folder)
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises((CommandError, DataError), match=message):
         dataset.load(folder, 32, None)
 
 
@@ -192,7 +193,7 @@ def test_without_splits_every_fifth_image_is_held_out(tmp_path):
 
 
 def test_an_unknown_family_is_an_error_even_without_splits(tmp_path):
-    with pytest.raises(CommandError, match="expected the splits of 'pranet'"):
+    with pytest.raises(DataError, match="expected the splits of 'pranet'"):
         dataset.load(write_images(tmp_path / "data", splits=False), 32, "pranet")
 
 

@@ -86,6 +86,7 @@ def _python(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert all((ROOT / path).exists() for path in paths), paths
     elif arguments[0] == "-m":
         assert util.find_spec(arguments[1])
+        monkeypatch.delitem(sys.modules, arguments[1], raising=False)  # which another test may have imported
         _parse(arguments[1:], lambda: runpy.run_module(arguments[1], run_name="__main__"), monkeypatch)
     else:
         path = ROOT / arguments[0]
