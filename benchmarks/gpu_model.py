@@ -25,12 +25,12 @@ LAUNCH = 3e-6  # seconds: a kernel's start on a stream that is never empty
 
 
 class Gpu(NamedTuple):
-    """Public peak figures of the maker's data sheets, dense: bytes/s and FLOP/s. A vector unit's is `float32`."""
+    """Public peak figures from the vendor's data sheets, dense: bytes/s and FLOP/s. `float32` is the vector unit's."""
 
     memory: float
     first_cache: float  # bytes/s of all level-1 caches: units x 128 bytes x clock
     float32: float
-    convolution: float  # float32 maps by torch's default: TF32 on NVIDIA, float32 matrix units on AMD
+    convolution: float  # float32 maps with torch's defaults: TF32 on NVIDIA, float32 matrix units on AMD
     half: float
 
 
@@ -67,10 +67,10 @@ def eager(sizes: Any, batch: int, dtype: torch.dtype, backward: bool) -> list[La
 
 
 def compiled(sizes: Any, batch: int, dtype: torch.dtype, backward: bool) -> list[Launch]:
-    """torch.compile of that: convolutions stay, biases and products fuse, resizing is a kernel for each map.
+    """torch.compile of `eager`: convolutions stay, biases and products are fused, resizing is one kernel per map.
 
-    Of backward, the gradients of all terms are one kernel, each bias sum another, and the gradients that meet at a
-    level are added in the kernel of the last.
+    In backward, the gradients of all terms are one kernel and each bias sum is another. Gradients of the same level are
+    added in the kernel of the last one.
     """
     launches = [launch for launch in eager(sizes, batch, dtype, backward) if launch.unit != "float32"]
     item = torch.empty((), dtype=dtype).element_size()
@@ -111,7 +111,7 @@ def _case(sizes: Any, batch: int, dtype: torch.dtype, gradients: bool = False) -
 
 
 def seconds(launches: Sequence[Launch], device: Gpu) -> float:
-    """Each launch takes the longest of its four floors, and none overlaps another."""
+    """The sum over the launches, none of which overlap: each takes the launch time plus the longest of its floors."""
     return sum(
         LAUNCH + max(k.bytes / device.memory, k.flops / getattr(device, k.unit), k.cached / device.first_cache)
         for k in launches
