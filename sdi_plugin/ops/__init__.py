@@ -15,7 +15,7 @@ __all__ = ["FUSIONS", "backends", "resize", "resize_smooth_multiply", "resize_sm
 
 
 def backends() -> dict[str, dict[str, bool | str]]:
-    """Which implementations can serve the ops here.
+    """Which implementations of the ops are available here.
 
     Returns:
         For "reference", "cpu" and "triton": `available`, and the `reason` if it is not (otherwise the empty string).
@@ -85,7 +85,7 @@ def resize_smooth_multiply(
         Resizing as in `resize`. The product is accumulated, and its asinh taken, in float32 (float64 for float64) for
         inputs of any dtype.
 
-    This is `resize_smooth_multiply_stage` for one target; see there which kernels serve it.
+    This is `resize_smooth_multiply_stage` for one target; see there which kernels compute it.
 
     Examples:
         >>> import torch
@@ -124,7 +124,7 @@ def resize_smooth_multiply_stage(
         ValueError: the numbers of weights and biases are not one per target and level; a target is out of range; an
             unknown fusion; a map without pixels. A batch of 0 has an empty result.
 
-    A C++ kernel serves float32, float64, bfloat16 and float16 on CPUs; Triton kernels serve the same dtypes on GPUs.
+    A C++ kernel handles float32, float64, bfloat16 and float16 on CPUs; Triton kernels handle the same on GPUs.
     Under autocast they take the tensors as they are. The C++ kernel gives bitwise equal results on every run and for
     any number of threads. So do the Triton kernels, but torch's convolutions, which they are combined with, do only if
     torch.backends.cudnn.deterministic is set. Only the inputs are saved for backward, which recomputes the terms.
@@ -134,7 +134,7 @@ def resize_smooth_multiply_stage(
     NaN where sums come near the largest number of the accumulator. Torch's convolutions, which the Triton kernels are
     combined with, give no such guarantee.
 
-    The plain-torch reference serves everything else: torch.export, torch.jit.trace and torch.onnx.export; forward-mode
+    The plain-torch reference handles everything else: torch.export, torch.jit.trace and torch.onnx.export; forward-mode
     AD; torch.func's transforms except vmap; gradients with create_graph or is_grads_batched, and so derivatives of
     every order; and everything if the environment variable SDI_PLUGIN_REFERENCE is 1.
 

@@ -15,7 +15,7 @@ from sdi_plugin.ops import checks, cpu, gpu, reference
 
 FORCE_REFERENCE = os.environ.get("SDI_PLUGIN_REFERENCE", "") not in ("", "0")
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_HAS_VMAP = hasattr(torch.library, "register_vmap")  # torch 2.5 or newer; in older ones the reference serves vmap
+_HAS_VMAP = hasattr(torch.library, "register_vmap")  # torch 2.5 or newer; in older ones the reference handles vmap
 _T = TypeVar("_T")
 _functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -46,18 +46,18 @@ def resize_smooth_multiply_stage(
 
 
 def reasons() -> dict[str, str]:
-    """Why the kernels of each kind cannot serve, or the empty string."""
-    forced = "SDI_PLUGIN_REFERENCE is set: the plain-torch reference serves instead" if FORCE_REFERENCE else ""
+    """Why the kernels of each kind are not available, or the empty string."""
+    forced = "SDI_PLUGIN_REFERENCE is set: the plain-torch reference is used instead" if FORCE_REFERENCE else ""
     return {"cpu": forced or cpu.reason(), "triton": forced or gpu.reason()}
 
 
 def backend_of(device: torch.device) -> ModuleType:
-    """The backend for a device, whether or not it can serve: `gpu` for GPUs and Triton's interpreter, else `cpu`."""
+    """The backend for a device, available or not: `gpu` for GPUs and Triton's interpreter, otherwise `cpu`."""
     return gpu if device.type == "cuda" or gpu.INTERPRETED else cpu
 
 
 def _serving(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> ModuleType | None:
-    """The backend that accepts these tensors, or None: then the reference serves."""
+    """The backend that accepts these tensors, or None for the reference."""
     if FORCE_REFERENCE or _is_exporting() or _is_transformed() or xs[0].ndim not in (4, 5):
         return None
     device = xs[0].device

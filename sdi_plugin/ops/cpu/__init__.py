@@ -22,7 +22,7 @@ def _load() -> tuple[Any, str]:
         f"_kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
     )
     if not Path(built).exists():
-        return None, "not compiled: the install found no C++ compiler with OpenMP, so the reference serves"
+        return None, "not compiled: the install found no C++ compiler with OpenMP, so the reference is used"
     library = ctypes.CDLL(str(built))  # a kernel that is there but broken raises
     if library.sdi_abi() != _ABI:
         raise ImportError(
@@ -48,7 +48,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def reason() -> str:
-    """Why the kernel cannot serve, or the empty string."""
+    """Why the kernel is not available, or the empty string."""
     return _reason
 
 

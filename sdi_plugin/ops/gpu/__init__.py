@@ -24,7 +24,7 @@ _IS_NEW = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= _OLDE
 
 
 def reason() -> str:
-    """Why the kernels cannot serve, or the empty string."""
+    """Why the kernels are not available, or the empty string."""
     if not _IS_INSTALLED:
         return "Triton is not installed: it comes with torch's builds for GPUs"
     if not _IS_NEW:
