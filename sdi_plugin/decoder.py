@@ -20,7 +20,7 @@ class UNetV2Decoder(nn.Module):
         channels: C of the decoder.
         dim: number of spatial axes, 2 or 3.
         strides: from each level to the next coarser one, finest first, each an int or one int per axis; 2 by default.
-        norm, fusion: of SDI's product, see `SDI`.
+        norm, fusion: those of `SDI`.
         init: "paper", torch's default initialisation; or "unit": SDI's terms start at 1 + noise (see `SDI`), and up
             halves the mean square of its input, so that y keeps its scale over any number of levels.
         reduction_norm: the norm after the 1x1 reductions, see `SDISkip`.

@@ -1,4 +1,4 @@
-"""Training losses: PraNet's structure loss, and deep supervision around any loss."""
+"""Training losses: PraNet's structure loss, and deep supervision for any loss."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ def structure_loss(
     if unweighted_bce:
         bce = bce.mean() if valid is None else bce.sum() / valid.sum().clamp_min(1)
     else:
-        bce = (weight * bce).sum(axes) / weight.sum(axes).clamp_min(1)  # 1 or more where any pixel counts
+        bce = (weight * bce).sum(axes) / weight.sum(axes).clamp_min(1)  # the sum is 1 or more if any pixel counts
 
     probability = logits.sigmoid()
     intersection = (weight * probability * target).sum(axes)

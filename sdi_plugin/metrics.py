@@ -67,7 +67,7 @@ def confusion(prediction: Tensor, target: Tensor) -> Confusion:
 
 
 def dice(counts: Confusion) -> Tensor:
-    """2 tp / (2 tp + fp + fn), float64, the shape of the counts. 1 where prediction and target are both empty.
+    """2 tp / (2 tp + fp + fn), float64, in the shape of the counts. 1 if prediction and target are both empty.
 
     Examples:
         >>> import torch
@@ -79,7 +79,7 @@ def dice(counts: Confusion) -> Tensor:
 
 
 def iou(counts: Confusion) -> Tensor:
-    """tp / (tp + fp + fn), float64, the shape of the counts. 1 where prediction and target are both empty.
+    """tp / (tp + fp + fn), float64, in the shape of the counts. 1 if prediction and target are both empty.
 
     Examples:
         >>> import torch
@@ -91,7 +91,7 @@ def iou(counts: Confusion) -> Tensor:
 
 
 def sensitivity(counts: Confusion) -> Tensor:
-    """tp / (tp + fn), float64, the shape of the counts. nan where the target is empty.
+    """tp / (tp + fn), float64, in the shape of the counts. nan if the target is empty.
 
     Examples:
         >>> import torch
@@ -103,7 +103,7 @@ def sensitivity(counts: Confusion) -> Tensor:
 
 
 def specificity(counts: Confusion) -> Tensor:
-    """tn / (tn + fp), float64, the shape of the counts. nan where the target covers the whole image.
+    """tn / (tn + fp), float64, in the shape of the counts. nan if the target covers the whole image.
 
     Examples:
         >>> import torch
@@ -115,7 +115,7 @@ def specificity(counts: Confusion) -> Tensor:
 
 
 def mae(probability: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of every image.
+    """Mean absolute error per image.
 
     Shape:
         probability: (B, *S) in [0, 1]. target: the same shape, in {0, 1}. Any dtypes. Returns (B,), float64.
@@ -136,7 +136,7 @@ def mae(probability: Tensor, target: Tensor) -> Tensor:
 
 
 def hd95(prediction: Tensor, target: Tensor, spacing: Sequence[float] | None = None) -> Tensor:
-    """95th percentile of the Hausdorff distance of every image, on the CPU.
+    """95th percentile of the Hausdorff distance per image, computed on the CPU.
 
     The surface of a mask is the mask minus its erosion with the 4-neighbourhood (6 in 3-D), with background outside the
     image. For every surface pixel of one mask, take the Euclidean distance to the nearest surface pixel of the other;
@@ -180,7 +180,7 @@ class SegmentationMetrics:
     Counts are exact (int64) and means over images are taken in float64: results do not depend on the batching.
 
     Args:
-        threshold: a pixel is predicted positive where probability >= threshold.
+        threshold: a pixel is predicted positive if probability >= threshold.
         hd95: also compute the 95th percentile Hausdorff distance (needs scipy; slower than the rest).
         spacing: the size of a pixel along each spatial axis, for hd95. Pixels by default.
 

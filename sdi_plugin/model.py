@@ -31,8 +31,8 @@ class UNetV2(nn.Module):
             PVTv2 checkpoint, or one of timm's or of safetensors.
         deep_supervision: number of supervised levels, see below; True means 2, as in the official training.
         drop_path: stochastic depth rate of the encoder, in training mode.
-        norm, fusion: of SDI's product, None and "product" as in the paper; see `SDI`.
-        init: of the decoder, "paper" or "unit"; see `UNetV2Decoder`.
+        norm, fusion: those of `SDI`; None and "product" as in the paper.
+        init: initialisation of the decoder, "paper" or "unit"; see `UNetV2Decoder`.
         checkpointing: recompute maps in backward instead of storing them; also `set_grad_checkpointing()`.
 
     Shape:

@@ -1,4 +1,4 @@
-"""What stays in float32 under autocast in float16, whose largest number is 65,504."""
+"""Which values stay in float32 under autocast in float16, whose largest number is 65,504."""
 
 from contextlib import AbstractContextManager, nullcontext
 

@@ -183,7 +183,7 @@ class SDISkip(nn.Module):
             in_channels to keep the channels that a decoder expects.
         dim: number of spatial axes, 2 or 3.
         targets: the levels that get an SDI, finest (0) first; None for all. Every SDI reads all levels.
-        norm, fusion, init: of the SDI, see `SDI`.
+        norm, fusion, init: those of `SDI`.
         reduction_norm: the norm after the 1x1 reductions: "batch" as in the paper, "layer", None, or a function from a
             number of channels to a module.
         checkpointing: recompute the attention and SDI in backward instead of storing their maps.

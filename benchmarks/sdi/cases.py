@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHANNELS = 32  # of the paper's decoder
-WIDTHS = (64, 128, 320, 512)  # of PVTv2-B2's levels, which the attention reads
+CHANNELS = 32  # C of the paper's decoder
+WIDTHS = (64, 128, 320, 512)  # channels of PVTv2-B2's levels, which the attention reads
 ENCODER = "pvt_v2_b2"
 
 # The cases of the goals; measured at every number of threads.

@@ -31,7 +31,7 @@ class Map(NamedTuple):
 class Term(NamedTuple):
     """One factor of a target's product."""
 
-    entry: int  # in weights and biases
+    entry: int  # index in weights and biases
     pooled: int  # index of the level's map, pooled to be no finer than the target on any axis
     map: int  # index of the map that is convolved: `pooled` by taps, otherwise a map of the target's size
     by_taps: bool

@@ -17,7 +17,7 @@ _STREAM_COST = 4.0
 _WINOGRAD_COST, _WINOGRAD_PIXELS = 0.55, 256
 # The least work of a unit, which one thread does: rows of an image, planes of a volume.
 _UNIT_ROWS, _UNIT_PLANES = 22, 4
-# Cache sizes: of the plans, and of the axis tables that they share.
+# Sizes of the caches: for the plans, and for the axis tables that they share.
 _PLAN_BYTES, _TABLE_BYTES = 1 << 26, 1 << 24
 _OVERHEAD = 2048  # bytes, roughly, of the Python and torch objects of a table or an array
 # Each unit has its own gradients of all weights: more units cost memory, and this many keep a machine busy.

@@ -84,7 +84,7 @@ class Resampling(NamedTuple):
     """
 
     pixels: int
-    sizes: tuple[int, ...]  # of the result
+    sizes: tuple[int, ...]  # the result's size
     starts: Tensor
     weights: Tensor
 

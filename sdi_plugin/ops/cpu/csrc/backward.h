@@ -179,7 +179,7 @@ template <typename T> void backward(const Stage &stage, const Tensors &tensors, 
 
   // Terms to maps, all pairs of rows of all maps in one loop.
   const Grids<T> grids = map_grids<T>(stage);
-  Buffer<int64_t> begin(stage.map_count + 1); // of each map's pairs of rows in the numbering of all pairs
+  Buffer<int64_t> begin(stage.map_count + 1); // index of each map's first pair of rows among all pairs
   begin.data[0] = 0;
   for (int64_t m = 0; m < stage.map_count; m++)
     begin.data[m + 1] = begin.data[m] + stage.batch * stage.maps[m].d * ((stage.maps[m].h + 1) / 2);

@@ -15,7 +15,7 @@ template <typename T> struct Prepared {
   const Shape<T> shape;
   const Grids<T> maps;
   Buffer<T> weight_data, bias_data, zeros; // zeros: a row of the widest map
-  Buffer<PackedTerm<T>> terms; // for each target and level
+  Buffer<PackedTerm<T>> terms; // one per target and level
 
   Prepared(const Stage &stage, const Tensors &tensors, int64_t threads, bool backward)
       : stage(stage), tensors(tensors), threads(threads), shape(stage), maps(map_grids<T>(stage)) {

@@ -41,7 +41,7 @@ template <typename T> struct Reach {
 template <typename T> struct TapGradients {
   T *x; // (planes, rows, w, channels in) of the level, from plane_begin and row_begin on
   int64_t plane_begin, planes, row_begin, rows;
-  T *mixing; // for each row tap (depth tap, channel in, column tap, channel out)
+  T *mixing; // per row tap: (depth tap, channel in, column tap, channel out)
 };
 
 // The rows of G that a target row needs: a ring of groups of whole rows, so that a product has enough rows to be fast.

@@ -69,7 +69,7 @@ private:
   const Unit &unit;
   const PackedTerm<T> *terms;
   const int64_t size;
-  Buffer<Window<T>> windows; // of the terms by taps
+  Buffer<Window<T>> windows; // used only for terms by taps
   Buffer<T> rows;            // two per level
   Winograd<T> winograd;
 };

@@ -2,14 +2,14 @@
 
 template <typename T> struct Shape {
   int64_t in, out; // channels
-  int64_t in_padded, out_padded; // in whole vectors
+  int64_t in_padded, out_padded; // channels padded to whole vectors
   int64_t depth_taps;
 
   explicit Shape(const Stage &stage)
       : in(stage.in_channels), out(stage.out_channels), in_padded(padded<T>(in)), out_padded(padded<T>(out)),
         depth_taps(stage.depth_taps) {}
   int64_t weight_size() const { return depth_taps * 9 * in_padded * out_padded; }
-  int64_t packed_size() const { return depth_taps * kPoints * in_padded * out_padded; } // with room for Winograd's
+  int64_t packed_size() const { return depth_taps * kPoints * in_padded * out_padded; } // fits Winograd's weights
 
   // use(channel out, channel in, depth tap, row tap, column tap, index in the caller's tensor)
   template <typename F> SDI_INLINE void each_weight(F use) const {
@@ -25,11 +25,11 @@ template <typename T> struct Shape {
 // A term of a target with everything that its computation reads. Only the panels that it uses are set.
 template <typename T> struct PackedTerm {
   const Term *term;
-  Grid<T> grid; // of its map
+  Grid<T> grid; // the map that it reads
   const T *bias;
   bool winograd; // then the dense panels are the transformed weights of point 0, and the others follow
   Panels<T> dense, dense_back;
-  Panels<T> mixing[3], mixing_back[3]; // for each row tap
+  Panels<T> mixing[3], mixing_back[3]; // one per row tap
 };
 
 // A convolution: inner index, in the order (depth tap, row tap, column tap, channel in), to channels out.
