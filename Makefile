@@ -1,16 +1,16 @@
-# demo: train U-Net v2 and write runs/demo/report.html.  test: the tests (PYTEST=... hands options on).
-# fix: format Python and C++, and mend what ruff can.  style: what fix mends, checked.  lint: style, types and imports.
-# docs: the site, into build/site.  wheel: build it into dist/.  clean: remove what these made.
-# bench: measure SDI against eager PyTorch and torch.compile (BENCH=--quick: the goals alone).
-# Each sets up .venv itself, once.
+# demo: train U-Net v2 and write runs/demo/report.html.  test: run the fast tests (PYTEST=... passes options).
+# fix: format Python and C++, and apply ruff's fixes.  style: check what fix changes.  lint: style, types and imports.
+# docs: build the site in build/site.  wheel: build the wheel in dist/.  clean: remove what these targets created.
+# bench: measure SDI against eager PyTorch and torch.compile (BENCH=--quick: only the goals and the plots).
+# Each target sets up .venv on first use.
 
 SHELL := /bin/bash
-# The first Python of a supported version that can make an environment; PYTHON=... chooses another.
+# The first supported Python that can create a virtual environment; PYTHON=... chooses another.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$p -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 BIN := .venv/bin
-# Training on a CPU frees and takes large tensors all the time: have glibc keep them (up to 7x faster).
+# Training on a CPU allocates and frees large tensors all the time: glibc keeps the memory (up to 7x faster).
 MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 
 .PHONY: demo test slow fix style lint docs wheel bench clean tree
@@ -26,7 +26,7 @@ slow: .venv/.test
 
 CPP = $$(find sdi_plugin -name '*.cpp' -o -name '*.h')
 
-# Both need the tools alone: a kernel that was edited is not compiled in order to be formatted.
+# Both need only the tools: formatting an edited kernel does not compile it.
 fix: | $(BIN)/clang-format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -58,7 +58,7 @@ bench: .venv/.bench
 clean:
 	rm -rf .venv build dist runs *.egg-info sdi_plugin/ops/cpu/*.so
 
-# A second call finds the stamp, and installs again only after the requirements changed.
+# A second run finds the stamp, and installs again only if the requirements have changed.
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: expected Python 3.10 to 3.13 with venv, found none. Install one, or pass PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -68,10 +68,10 @@ $(BIN)/clang-format:
 
 .venv/.demo .venv/.test .venv/.bench: .venv/.%: pyproject.toml constraints.txt setup.py $(wildcard sdi_plugin/ops/cpu/csrc/*) | .venv/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[$*]'
-	$(BIN)/sdi-plugin nnunet enable >/dev/null  # an editable install cannot bring these files
+	$(BIN)/sdi-plugin nnunet enable >/dev/null  # an editable install leaves these files out
 	touch $@
 
-# Without the package, which takes minutes: the reference is read from the source, not from the imported package.
+# Does not install the package, which takes minutes: the reference is read from the source, not from an import.
 .venv/.docs: pyproject.toml constraints.txt | .venv/bin/python
 	sed -n 's/^docs = \[\(.*\)\]$$/\1/p' pyproject.toml | tr ',' ' ' | xargs $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 	touch $@

@@ -1,8 +1,8 @@
-"""What pyproject.toml cannot say.
+"""What pyproject.toml cannot express.
 
-An extension that the install does without where it cannot be built; the folder .mim, in which MMSegmentation's `mim`
-looks for a package's configs and scripts; and files at the top of site-packages, by which nnU-Net finds the trainers
-(`sdi-plugin nnunet status` explains). Editable installs leave the latter two out.
+An optional extension: if it cannot be built, the package is installed without it. The folder .mim, in which
+MMSegmentation's `mim` looks for a package's configs and scripts. Files at the top of site-packages, through which
+nnU-Net finds the trainers (`sdi-plugin nnunet status` explains). Editable installs leave out the last two.
 """
 
 import shutil
@@ -44,9 +44,9 @@ setup(
         Extension(
             "sdi_plugin.ops.cpu._kernel",  # loaded with ctypes: a plain C ABI, no headers of Python or torch
             sorted(glob(f"{CSRC}/*.cpp")),
-            depends=sorted(glob(f"{CSRC}/*.h")),  # what a source distribution carries, too
+            depends=sorted(glob(f"{CSRC}/*.h")),  # also included in source distributions
             language="c++",
-            # Square roots that set no errno, and selections between two results, can then be vectorised.
+            # Without errno and traps, square roots and selections between two results can be vectorised.
             extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-Wno-psabi", "-fno-math-errno", "-fno-trapping-math"],
             extra_link_args=["-fopenmp"],
             optional=True,

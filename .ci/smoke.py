@@ -1,4 +1,4 @@
-"""Run outside the checkout against an installed wheel: what a user's first minutes would touch."""
+"""Run outside the checkout against an installed wheel: what a user tries first."""
 
 import importlib.util
 import json

@@ -1,1 +1,1 @@
-"""Benchmarks of sdi_plugin: run from a checkout, not part of the wheel. README.md states the contract."""
+"""Benchmarks of sdi_plugin: run them from a checkout, they are not part of the wheel. README.md is the contract."""

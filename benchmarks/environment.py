@@ -1,4 +1,4 @@
-"""The process and the machine: the settings that every contender gets alike, and what a result must record."""
+"""The process and the machine: settings that are the same for every contender, and what a result must record."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-# glibc gives large tensors back to the system and faults them in anew; kept, no contender pays for that.
+# By default glibc returns large tensors to the system and faults them in again; with these settings it keeps them.
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
@@ -27,7 +27,7 @@ def cores() -> int:
 
 
 def restart_with_settings() -> None:
-    """Start this very command again with the settings that are read only when a process starts; they may be set."""
+    """Unless they are set, set what is read only when a process starts, and run this command again."""
     settings = {**ALLOCATOR, "OMP_NUM_THREADS": str(cores()), "OMP_DYNAMIC": "false"}
     missing = {name: value for name, value in settings.items() if name not in os.environ}
     if missing:
@@ -36,7 +36,7 @@ def restart_with_settings() -> None:
 
 
 def run_module(module: str, *arguments: str, **variables: str) -> dict[str, Any]:
-    """What `python -m MODULE ARGUMENTS` prints in JSON, in a process whose allocator gives memory back at once."""
+    """The JSON that `python -m MODULE ARGUMENTS` prints, in a process whose allocator returns memory immediately."""
     environment = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
     environment |= {"MALLOC_MMAP_THRESHOLD_": str(2**16), **variables}
     command = [sys.executable, "-m", module, *arguments]
@@ -72,7 +72,7 @@ def machine_name(processor: str, cores: int) -> str:
 
 
 def _cpu() -> dict[str, str]:
-    """The first processor of /proc/cpuinfo, where the system has one."""
+    """The first processor in /proc/cpuinfo, if the system has that file."""
     path = Path("/proc/cpuinfo")
     if not path.exists():
         return {}
@@ -81,12 +81,12 @@ def _cpu() -> dict[str, str]:
 
 
 def command() -> str:
-    """The command as a reader of the result would type it."""
+    """The command as a reader would type it to repeat the run."""
     return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 def commit() -> str | None:
-    """The commit measured, with -dirty where files differ from it; None outside a git checkout."""
+    """The measured commit, with -dirty if files differ from it; None outside a git checkout."""
     try:
         git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,8 +1,8 @@
-"""What automatic mixed precision in float16 would make of a network, on a machine that computes in float32.
+"""The effect of automatic mixed precision in float16 on a network, emulated on a machine that computes in float32.
 
-Under autocast on a GPU every layer's result, every gradient on its way back and the gradients of convolutions are
-stored in float16, whose largest number is 65,504; sums inside a layer are in float32. `emulate` rounds to float16 at
-these places, so that values overflow to infinity, and small gradients vanish, where they do on a GPU.
+Under autocast on a GPU, the results of layers, their gradients in backward, and the weight gradients of convolutions
+are stored in float16, whose largest number is 65,504; sums inside a layer are in float32. `emulate` rounds to float16
+in these places, so that values overflow to infinity, and small gradients vanish, where they do on a GPU.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from sdi_plugin import SDISkip
 def emulate(network: nn.Module) -> None:
     """Round the outputs of all layers, and all gradients, to float16 from now on.
 
-    A layer is a module without children, or `SDISkip`, whose maps are those of the fused op.
+    A layer is a module without children, or `SDISkip`, whose outputs are those of the fused op.
     """
     for module in network.modules():
         if isinstance(module, SDISkip) or not any(True for _ in module.children()):
@@ -26,7 +26,7 @@ def emulate(network: nn.Module) -> None:
                     parameter.register_hook(lambda gradient: gradient.half().to(gradient.dtype))
 
 
-# Autocast leaves their parameters in float32, and so the gradients of these.
+# Autocast keeps their parameters, and therefore the gradients of these, in float32.
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 

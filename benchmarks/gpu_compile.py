@@ -1,4 +1,4 @@
-"""Compile the kernels, as the launcher does, for GPUs that are not there, and read their resources from the code."""
+"""Compile the kernels, as the launcher does, without the GPUs, and read their resources from the machine code."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ class Target(NamedTuple):
     backend: str
     architecture: int | str
     warp_size: int
-    shared: int  # memory that one program may have, in bytes
+    shared: int  # the most shared memory of one program, in bytes
 
 
 TARGETS = {
@@ -28,7 +28,7 @@ TARGETS = {
 
 
 class Case(NamedTuple):
-    """A kernel of `sdi_plugin.ops.gpu` with Triton's types of its pointers (a tuple's as a tuple)."""
+    """A kernel of `sdi_plugin.ops.gpu`, with Triton's types for its pointers (a tuple of types for a tuple)."""
 
     kernel: str
     types: dict[str, str | Sequence[str]]
@@ -38,7 +38,7 @@ class Case(NamedTuple):
 def multiply(
     dense: int, taps: int, dtype: str = "fp32", *, backward: bool = False, channels: int = 32, bound: float = 0.0
 ) -> Case:
-    """The product of so many terms of each kind, or its asinh."""
+    """The product of this many terms of each kind, or its asinh."""
     rows, columns, block = launch.tile(channels, 88, torch.device("cuda"))
     pointer = f"*{dtype}"
     types: dict[str, str | Sequence[str]] = dict.fromkeys(("D", "H", "W", "z", "planes"), "i32")
@@ -52,7 +52,7 @@ def multiply(
 
 
 def resample(jobs: int, dtype: str = "fp32", *, taps: int = 1, sum_taps: bool = False, channels: int = 32) -> Case:
-    """So many maps at a time; sum_taps: the adjoints, which add to sums in float32."""
+    """This many maps per launch; sum_taps: the adjoints, which add to sums in float32."""
     block = launch.channel_block(channels)
     types: dict[str, str | Sequence[str]] = {"x_ptrs": (f"*{dtype}",) * jobs}
     types |= {"out_ptrs": ("*fp32" if sum_taps else f"*{dtype}",) * jobs}
@@ -93,10 +93,10 @@ HALF_CASES: dict[str, Callable[[], Case]] = {
 
 
 class Resources(NamedTuple):
-    registers: int  # of a thread
-    spills: int  # bytes of a thread's local memory on NVIDIA, registers on AMD
-    shared: int  # bytes of a program
-    load_bytes: int  # of the widest load from global memory
+    registers: int  # per thread
+    spills: int  # per thread: bytes of local memory on NVIDIA, registers on AMD
+    shared: int  # bytes per program
+    load_bytes: int  # width of the widest load from global memory
 
 
 def compile_for(case: Case, target: Target) -> Resources:
@@ -111,7 +111,7 @@ def compile_for(case: Case, target: Target) -> Resources:
     for i, name in enumerate(kernel.arg_names):
         kind = "constexpr" if name in constants else case.types[name]
         signature[name] = kind
-        # The launcher finds torch's tensors aligned to 16 bytes, and tells the compiler so.
+        # torch's tensors are aligned to 16 bytes; the launcher passes this on to the compiler.
         paths = [(i,)] if isinstance(kind, str) else [(i, j) for j in range(len(kind))]
         if name.endswith(("_ptr", "_ptrs")):
             attributes |= {path: [["tt.divisibility", 16]] for path in paths}

@@ -25,12 +25,12 @@ LAUNCH = 3e-6  # seconds: a kernel's start on a stream that is never empty
 
 
 class Gpu(NamedTuple):
-    """Public peak figures of the maker's data sheets, dense: bytes/s and FLOP/s. A vector unit's is `float32`."""
+    """Public peak figures from the vendor's data sheets, dense: bytes/s and FLOP/s. `float32` is the vector unit's."""
 
     memory: float
     first_cache: float  # bytes/s of all level-1 caches: units x 128 bytes x clock
     float32: float
-    convolution: float  # float32 maps by torch's default: TF32 on NVIDIA, float32 matrix units on AMD
+    convolution: float  # float32 maps with torch's defaults: TF32 on NVIDIA, float32 matrix units on AMD
     half: float
 
 
@@ -67,10 +67,10 @@ def eager(sizes: Any, batch: int, dtype: torch.dtype, backward: bool) -> list[La
 
 
 def compiled(sizes: Any, batch: int, dtype: torch.dtype, backward: bool) -> list[Launch]:
-    """torch.compile of that: convolutions stay, biases and products fuse, resizing is a kernel for each map.
+    """torch.compile of `eager`: convolutions stay, biases and products are fused, resizing is one kernel per map.
 
-    Of backward, the gradients of all terms are one kernel, each bias sum another, and the gradients that meet at a
-    level are added in the kernel of the last.
+    In backward, the gradients of all terms are one kernel and each bias sum is another. Gradients of the same level are
+    added in the kernel of the last one.
     """
     launches = [launch for launch in eager(sizes, batch, dtype, backward) if launch.unit != "float32"]
     item = torch.empty((), dtype=dtype).element_size()
@@ -111,7 +111,7 @@ def _case(sizes: Any, batch: int, dtype: torch.dtype, gradients: bool = False) -
 
 
 def seconds(launches: Sequence[Launch], device: Gpu) -> float:
-    """Each launch takes the longest of its four floors, and none overlaps another."""
+    """The sum over the launches, none of which overlap: each takes the launch time plus the longest of its floors."""
     return sum(
         LAUNCH + max(k.bytes / device.memory, k.flops / getattr(device, k.unit), k.cached / device.first_cache)
         for k in launches
@@ -151,30 +151,31 @@ INTRODUCTION = """# What the GPU kernels should cost: a model, not a measurement
 
 **Nothing here was measured on a GPU.** `python -m benchmarks.gpu_model` writes this page on a machine without one: it
 runs the op's host code and eager torch on tensors without data, records every launch with its bytes and FLOPs, and
-compiles the kernels for each target. On a machine with a GPU, measure.
+compiles the kernels for each target. If you have a GPU, measure instead.
 
-A launch takes 3 us and the longest of: its bytes (each input read once, each output written once) at the memory's
-peak rate; its FLOPs at the peak of the unit that does them; for the products of terms, the bytes that the first cache
-delivers at its peak rate. Launches do not overlap. The peaks are the makers' public ones (`GPUS` in
-`benchmarks/gpu_model.py`). Convolutions of fp32 maps are TF32 on NVIDIA, as is torch's default, and so our
-mixings are, which are 1x1 convolutions.
+A launch takes 3 us plus the longest of three times: its bytes (each input read once, each output written once) at the
+peak rate of the memory; its FLOPs at the peak rate of the unit that computes them; and, for the products of terms, the
+bytes read from the first-level cache at its peak rate. Launches do not overlap. The peak rates are the vendors' public
+figures (`GPUS` in `benchmarks/gpu_model.py`). On NVIDIA, convolutions of fp32 maps use TF32, torch's default; so do our
+mixings, which are 1x1 convolutions.
 
-What it leaves out: caches that hold a small map between two launches (all contenders gain), a kernel's start-up and
-tails (small maps reach no peak), layouts that cuDNN changes on the way, and Python's time to launch, which CUDA graphs
-remove. `compiled` is what inductor is known to fuse, by formula, not a trace of it. The eager contender is the
+The model leaves out: caches that hold a small map between two launches (all contenders gain), the start-up and tail of
+a kernel (small maps do not reach the peak rates), layout changes inside cuDNN, and Python's time to launch, which CUDA
+graphs remove. `compiled` is a formula for what inductor is known to fuse, not a trace of it. The eager contender is the
 paper's code; its pooling and interpolation are one launch each. C = 32.
 
 ## Stages
 
-Times are the model's; in brackets eager's time over the contender's.
+Times are those of the model; in parentheses, eager's time over the contender's.
 
 """
 
 RESOURCES = """
 ## Resources of the compiled kernels
 
-For float32 maps, from the machine code. Spills are bytes of local memory (AMD: spilled registers): none. Warps that fit
-a unit follow from the registers: 65,536 (AMD: 131,072) over 128 threads times this number.
+For float32 maps, from the machine code. Spills are bytes of local memory (AMD: spilled registers): there are none. The
+number of programs that fit a compute unit follows from the registers: 65,536 (AMD: 131,072) over 128 threads times this
+number.
 
 """
 

@@ -1,4 +1,4 @@
-"""Every launch of torch and of our Triton kernels, recorded on tensors without data: no GPU is needed."""
+"""Record every launch of torch and of our Triton kernels on tensors without data: no GPU is needed."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +17,13 @@ from sdi_plugin.ops import gpu
 class Launch(NamedTuple):
     name: str
     bytes: float  # each input read once, each output written once
-    flops: float = 0  # of matrix products and convolutions
-    unit: str = "float32"  # a field of Gpu
+    flops: float = 0
+    unit: str = "float32"  # a field of `gpu_model.Gpu`
     cached: float = 0  # bytes that the first cache delivers
 
 
 class Recorder(TorchDispatchMode):
-    """Every operation of torch that moves data, as a launch."""
+    """Records every torch operation that moves data as a launch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name.startswith("convolution"):  # cuDNN's results lie as its arguments do; those without data do not
+        if name.startswith("convolution"):  # cuDNN's results have the layout of its arguments; without data they do not
             out = tree_map_only(Tensor, channels_last, out)
         is_view = any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns)
         if is_view or name in (
@@ -49,7 +49,7 @@ class Recorder(TorchDispatchMode):
         if not inputs and not outputs:
             return out
         moved = _size(inputs) + (0 if name.endswith("_") else _size(outputs))
-        if name == "_foreach_copy_":  # one launch only where layouts and dtypes agree: count them all
+        if name == "_foreach_copy_":  # a single launch only if layouts and dtypes agree: count all of them
             self.launches += [Launch("copy_", _size([x, y])) for x, y in zip(*args, strict=True)]
         elif name == "convolution":
             flops = 2 * out.numel() * math.prod(args[1].shape[1:])
@@ -100,7 +100,7 @@ def _multiply(record: list[Launch]) -> Callable[..., Any]:
         rows, _, _ = gpu.launch.tile(out.shape[-1], out.shape[-2], torch.device("cuda"))
         flops, cached = outputs * len(dense), 0.0
         for t in taps:
-            # Each row tap of a tile reads the rows between its first and its last source, six loads an element.
+            # Each row tap of a tile reads the rows between its first and its last source: six loads per element.
             lines = 3 * (rows * t.products.shape[1] / t.size[0] + 1.5) / rows
             flops += outputs * 2 * lines * (6 + rows)
             cached += outputs * lines * 6 * t.products.element_size()
@@ -114,7 +114,7 @@ def _multiply(record: list[Launch]) -> Callable[..., Any]:
 
 @contextmanager
 def recorded() -> Iterator[list[Launch]]:
-    """Record torch's launches and the kernels' own."""
+    """Record the launches of torch and of our kernels."""
     recorder = Recorder()
     record = recorder.launches
     multiply = _multiply(record)

@@ -1,4 +1,4 @@
-"""What autograd keeps for backward, and the most memory that a call takes while it runs."""
+"""The bytes that autograd keeps for backward, and the peak memory of a call."""
 
 import ctypes
 import gc
@@ -10,9 +10,9 @@ import torch
 
 
 def saved_bytes(function: Callable[[], Any], without: Iterable[torch.Tensor] = ()) -> tuple[Any, int]:
-    """function's result, and the bytes of the storages that its graph saves, each counted once.
+    """The function's result, and the bytes of the storages that its graph saves, each counted once.
 
-    Those of `without` are not counted: parameters, which are there in any case.
+    The tensors in `without` are not counted: parameters, which are allocated in any case.
     """
     sizes: dict[int, int] = {}
 
@@ -28,12 +28,13 @@ def saved_bytes(function: Callable[[], Any], without: Iterable[torch.Tensor] = (
 
 
 def peak_extra_bytes(function: Callable[[], Any], device: str = "cpu") -> int:
-    """The most memory beyond what was held before, whoever allocated it: torch, its libraries or our kernel.
+    """The peak memory of a call beyond what was allocated before it: by torch, its libraries and our kernel.
 
-    On CPUs this is the process's resident memory, whose high-water mark Linux lets a process reset. The allocator must
-    give freed memory back at once (`benchmarks.sdi.peak` sees to it). Raises OSError on systems other than Linux.
+    On CPUs this is the process's resident memory, whose high-water mark can be reset on Linux. The allocator must
+    return freed memory immediately (`benchmarks.environment.run_module` sets it up). Raises OSError if the system is
+    not Linux.
     """
-    function()  # what libraries allocate once is not the call's
+    function()  # warm up: what libraries allocate only once is not counted
     gc.collect()
     if device == "cuda":
         torch.cuda.synchronize()

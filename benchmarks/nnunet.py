@@ -1,12 +1,13 @@
 """U-Net v2 on nnU-Net's plans against nnU-Net's own networks: parameters, GMAC, saved bytes, time of a training step.
 
     python -m benchmarks.nnunet          # the first table of docs/nnunet.md
-    python -m benchmarks.nnunet --peak   # the most memory of a training step on smaller patches, minutes
-    python -m benchmarks.nnunet --time 3 # the time of a step, minutes
+    python -m benchmarks.nnunet --peak   # the peak memory of a training step on smaller patches; takes minutes
+    python -m benchmarks.nnunet --time 3 # the time of a step; takes minutes
 
-GMAC and saved bytes are counted on fake tensors, so that the large patches need no memory: multiply-adds of a forward
-by torch's FLOP counter (half its FLOPs; interpolation is not counted), and what autograd keeps of it for backward,
-each storage once, float32, batch 1. The networks are those that nnU-Net's planners make for such patches.
+GMAC and saved bytes are counted on fake tensors, so that large patches need no memory. GMAC are the multiply-adds of a
+forward by torch's FLOP counter (half its FLOPs; interpolation is not counted). Saved bytes are what autograd keeps of
+the forward for backward, each storage counted once, in float32 with batch 1. The networks are those that nnU-Net's
+planners make for such patches.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def build(name: str, dim: int, stages: int, widest: int) -> nn.Module:
 
 
 def count(name: str, dim: int, stages: int, size: int, widest: int) -> tuple[float, float, float]:
-    """Millions of parameters, GMAC of a forward, GB saved for backward; one image of size^dim."""
+    """Millions of parameters, GMAC of a forward, GB saved for backward, for one image of size^dim."""
     with FakeTensorMode():
         network, x = build(name, dim, stages, widest), torch.empty(1, 1, *[size] * dim)
         owned = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
@@ -83,9 +84,9 @@ def count(name: str, dim: int, stages: int, size: int, widest: int) -> tuple[flo
 
 
 def peak(name: str, patch: str, *, checkpointing: bool, kernel: bool) -> dict[str, int]:
-    """Bytes of a training step, batch 1, in a process of its own: `peak`, `saved` for backward, and the `estimate`.
+    """Bytes of a training step, batch 1, in a separate process: `peak`, `saved` for backward, and the `estimate`.
 
-    The estimate is the one of nnU-Net's planners: twice the elements of the convolutions' outputs, in float32.
+    The estimate is that of nnU-Net's planners: twice the elements of the convolutions' outputs, in float32.
     """
     options = ["--peak-of", name, patch, *(["--checkpointing"] if checkpointing else [])]
     return run_module("benchmarks.nnunet", *options, SDI_PLUGIN_REFERENCE="" if kernel else "1", OMP_NUM_THREADS="1")
@@ -114,9 +115,9 @@ def _peaks(patch: str) -> None:
 
 
 def step_times(name: str, dim: int, stages: int, size: int, widest: int, steps: int) -> list[float]:
-    """CPU seconds of forward and backward on one thread, batch 2, after one that is not counted.
+    """CPU seconds of forward and backward on one thread, batch 2, after one step that is not counted.
 
-    The processor's time and not the clock's, so that other programs on the machine do not count.
+    CPU time, not wall-clock time, so that other programs on the machine do not count.
     """
     torch.set_num_threads(1)
     network, x = build(name, dim, stages, widest), torch.randn(2, 1, *[size] * dim)
@@ -124,7 +125,7 @@ def step_times(name: str, dim: int, stages: int, size: int, widest: int, steps: 
 
 
 def _step(network: nn.Module, x: torch.Tensor) -> None:
-    """Forward and backward. The parameters' gradients stay, so that memory that changes is that of feature maps."""
+    """Forward and backward. The parameters' gradients are kept, so that only the memory of feature maps changes."""
     torch.stack([y.square().mean() for y in network(x)]).sum().backward()
 
 
@@ -136,9 +137,9 @@ def _timed(function: Callable[[], None]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--time", type=int, default=0, metavar="STEPS", help="time steps on smaller patches too")
-    parser.add_argument("--peak", action="store_true", help="measure the most memory of a step on medium patches")
-    parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)  # of one network and patch: what --peak starts
+    parser.add_argument("--time", type=int, default=0, metavar="STEPS", help="also time steps on smaller patches")
+    parser.add_argument("--peak", action="store_true", help="measure the peak memory of a step on medium patches")
+    parser.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)  # one network and patch; --peak runs it
     parser.add_argument("--checkpointing", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak_of:
@@ -146,7 +147,7 @@ def main() -> None:
         return _print_peak(name, patch, arguments.checkpointing)
     if arguments.peak:
         print(
-            "| patch | network | most of a step (MB) | saved for backward (MB) | estimate (MB) |\n|---|---|---|---|---|"
+            "| patch | network | peak of a step (MB) | saved for backward (MB) | estimate (MB) |\n|---|---|---|---|---|"
         )
         for patch in MEDIUM:
             _peaks(patch)

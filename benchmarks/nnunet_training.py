@@ -1,14 +1,14 @@
-"""Train with nnU-Net's own recipe on a few real images, and record SDI's largest values, the logits and the losses.
+"""Train with nnU-Net's own recipe on a few real images, and record the largest values of SDI, logits and losses.
 
     python -m benchmarks.nnunet_training --data ISIC --out runs/asinh-0.json --fusion asinh --seed 0
     python -m benchmarks.nnunet_training --data ISIC --out runs/stock-0.json --trainer nnUNetTrainer --seed 0
     python -m benchmarks.nnunet_training --report runs/*.json          # a Markdown table of what was recorded
 
-One run is one process: planning, preprocessing (each once for a folder --work), training and validation of fold 0 by
-nnU-Net on the CPU, in 2-D. DATA is a folder with images/, masks/ (ID_segmentation.png) and splits/repo_train.txt, whose
-first --cases are taken. The plan is nnU-Net's own for these images, but for --features (so many at the first stage
-instead of 32), which makes a step take a tenth of a second on a CPU. --float16 rounds as automatic mixed precision on a
-GPU would (`benchmarks.float16`), with nnU-Net's gradient scaler.
+One run is one process: nnU-Net plans, preprocesses (both once per folder --work), trains and validates fold 0 on the
+CPU, in 2-D. DATA is a folder with images/, masks/ (ID_segmentation.png) and splits/repo_train.txt, of which the first
+--cases are used. The plan is nnU-Net's own for these images, except that the first stage has --features channels
+instead of 32, so that a step takes a tenth of a second on a CPU. --float16 rounds as automatic mixed precision on a GPU
+would (`benchmarks.float16`), with nnU-Net's gradient scaler.
 """
 
 import argparse
@@ -35,7 +35,7 @@ _DATASET = "Dataset901_Boundedness"
 
 
 class Maxima:
-    """The largest absolute values of SDI's maps and of the logits in every forward, and the steps that were skipped."""
+    """The largest absolute values of SDI's maps and of the logits over all forwards since the last `reset`."""
 
     def __init__(self, network: nn.Module):
         self.maps: list[float] = []  # by level, fine to coarse
@@ -62,7 +62,7 @@ def _largest(x: Tensor) -> float:
 
 
 def prepare(data: Path, work: Path, *, cases: int, size: int, features: int) -> None:
-    """A raw data set, planned and preprocessed by nnU-Net, where --work holds none."""
+    """Write a raw data set, and let nnU-Net plan and preprocess it, unless --work already has one."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
@@ -73,7 +73,7 @@ def prepare(data: Path, work: Path, *, cases: int, size: int, features: int) -> 
             self.UNet_base_num_features = features
 
     class FewVoxels(DatasetFingerprintExtractor):
-        """nnU-Net draws 1e8 voxels for its statistics, more than these images have."""
+        """Draws fewer voxels for the statistics than nnU-Net's 1e8, which is more than these images have."""
 
         def __init__(self, *arguments: Any, **named: Any):
             super().__init__(*arguments, **named)
@@ -106,7 +106,7 @@ def _write_images(data: Path, raw: Path, cases: int, size: int) -> None:
 
 
 def read_pair(data: Path, case: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
-    """An image of ISIC and its mask (H, W) of bool, resized to (H, W)."""
+    """An ISIC image and its boolean mask (H, W), both resized to (H, W)."""
     image = Image.open(next((data / "images").glob(f"{case}.*"))).convert("RGB")
     mask = Image.open(data / "masks" / f"{case}_segmentation.png").convert("L")
     image, mask = (each.resize((size[1], size[0]), Image.Resampling.BILINEAR) for each in (image, mask))
@@ -137,7 +137,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _watch(trainer: Any, arguments: argparse.Namespace, record: dict[str, Any]) -> None:
-    """Have nnU-Net's trainer, and those that inherit from it, run as the arguments say and fill the record."""
+    """Patch nnU-Net's trainer, and those that inherit from it, to follow the arguments and to fill the record."""
     original = {name: getattr(trainer, name) for name in ("__init__", "initialize", "train_step", "on_epoch_end")}
 
     @functools.wraps(original["__init__"])  # nnU-Net reads the names of its arguments
@@ -178,7 +178,7 @@ def _watch(trainer: Any, arguments: argparse.Namespace, record: dict[str, Any]) 
 
 
 def report(files: Sequence[Path]) -> str:
-    """A row per run: the largest values of the whole run, the worst losses, the validation's Dice."""
+    """One row per run: the largest values of the whole run, the worst losses, the validation Dice."""
     rows = [
         "| run | stages | max abs h | epochs with h > 65,504 | max abs logit | worst validation loss | skipped steps "
         "| Dice |",
@@ -198,12 +198,12 @@ def report(files: Sequence[Path]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", type=Path, nargs="+", metavar="JSON", help="print a table of these runs, and end")
+    parser.add_argument("--report", type=Path, nargs="+", metavar="JSON", help="print a table of these runs, and exit")
     parser.add_argument("--data", type=Path, help="folder of ISIC 2018")
     parser.add_argument("--out", type=Path, help="JSON to write")
     parser.add_argument("--work", type=Path, default=Path("runs/nnunet-training"), help="nnU-Net's folders")
     parser.add_argument("--trainer", default="nnUNetTrainerUNetV2")
-    parser.add_argument("--fusion", default=None, help="of SDI, instead of the trainer's own")
+    parser.add_argument("--fusion", default=None, help="SDI's fusion, instead of the trainer's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--cases", type=int, default=40)
@@ -224,7 +224,7 @@ def main() -> None:
     if arguments.fusion:
         _set_fusion(arguments.fusion)
     torch.set_num_threads(arguments.threads)  # planning has changed it
-    os.environ.update(nnUNet_n_proc_DA="0")  # right for training in one process, an error in planning
+    os.environ.update(nnUNet_n_proc_DA="0")  # needed for training in one process, but an error in planning
     record = train(arguments)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(record, indent=1))
@@ -244,7 +244,7 @@ def _set_fusion(fusion: str) -> None:
 
 
 def _in_one_process(work: Path, out: Path) -> None:
-    """nnU-Net's folders by its environment variables, and its worker processes as threads of this one."""
+    """Set nnU-Net's folders in its environment variables, and run its worker processes as threads of this one."""
     from sdi_plugin.cli.nnunet.startup import trainers_folder
 
     for name in ("raw", "preprocessed", f"results/{out.stem}"):

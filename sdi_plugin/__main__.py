@@ -1,4 +1,4 @@
-"""`python -m sdi_plugin`: the command `sdi-plugin` where scripts are not on the PATH."""
+"""`python -m sdi_plugin`: the command `sdi-plugin`, if scripts are not on the PATH."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The attention of CBAM (Woo et al. 2018, arXiv 1807.06521), for images and volumes, and U-Net v2's reduction by it."""
+"""CBAM's attention (Woo et al. 2018, arXiv 1807.06521) for images and volumes, and U-Net v2's reduction with it."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ from sdi_plugin.recompute import maybe_checkpoint
 
 
 class ChannelAttention(nn.Module):
-    """Gate the channels by what they hold on average and at most.
+    """Gate the channels by their mean and maximum over the pixels.
 
     gate = sigmoid( MLP(mean over pixels) + MLP(maximum over pixels) )        arXiv 1807.06521, eq. 2
 
     Args:
         channels: C.
-        reduction: the MLP's hidden layer has C // reduction channels, and at least one.
+        reduction: the MLP's hidden layer has C // reduction channels, but at least one.
         dim: number of spatial axes, 2 or 3.
 
     Shape:
@@ -53,12 +53,12 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Gate the pixels by their channels' mean and maximum.
+    """Gate the pixels by their mean and maximum over the channels.
 
     gate = sigmoid( conv7x7( [mean over channels, maximum over channels] ) )        arXiv 1807.06521, eq. 3
 
     Args:
-        kernel_size: of the convolution, odd.
+        kernel_size: kernel size of the convolution, odd.
         dim: number of spatial axes, 2 or 3.
 
     Shape:
@@ -92,10 +92,10 @@ class AttentiveReduction(nn.Module):
     x = ca(f) * f;  x = sa(x) * x;  g = norm(conv1x1(x))        Peng et al. 2023, arXiv 2311.17791, eq. 1-2
 
     Args:
-        in_channels: of the features.
+        in_channels: channels of the features.
         channels: C.
         dim: number of spatial axes, 2 or 3.
-        norm: "batch" as in the paper, "layer", None, or a function that makes one for a number of channels.
+        norm: "batch" as in the paper, "layer", None, or a function from a number of channels to a module.
 
     Shape:
         f: (B, in_channels, *S). Returns (B, channels, *S).
@@ -116,7 +116,7 @@ class AttentiveReduction(nn.Module):
         self.checkpointing = False
 
     def forward(self, f: Tensor) -> Tensor:
-        # The norm stays outside: recomputed, it would update its running statistics twice.
+        # The norm is outside the checkpoint: if recomputed, it would update its running statistics twice.
         return self.bn(maybe_checkpoint(self._attend, f, enabled=self.checkpointing and self.training))
 
     def _attend(self, f: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The decoder of U-Net v2: SDI skip connections and top-down fusion. Its features are for heads of the caller."""
+"""The decoder of U-Net v2: SDI skip connections and top-down fusion. It returns features; the caller adds the heads."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,27 +16,27 @@ class UNetV2Decoder(nn.Module):
     y_L = h_L;  y_i = up(y_{i+1}) + h_i        Peng et al. 2023, arXiv 2311.17791, fig. 1
 
     Args:
-        in_channels: of the encoder's levels, fine to coarse.
+        in_channels: channels of the encoder's levels, fine to coarse.
         channels: C of the decoder.
         dim: number of spatial axes, 2 or 3.
-        strides: from each level to the next coarser one, finest first, an int or one int per axis; 2 by default.
-        norm, fusion: of SDI's product, see `SDI`.
-        init: "paper", torch's own start, or "unit": SDI's terms start at 1 + noise (see `SDI`), and up gives half the
-            mean square of its input, so that y keeps its scale over any number of levels.
-        reduction_norm: after the 1x1 reductions, see `SDISkip`.
+        strides: from each level to the next coarser one, finest first, each an int or one int per axis; 2 by default.
+        norm, fusion: those of `SDI`.
+        init: "paper", torch's default initialisation; or "unit": SDI's terms start at 1 + noise (see `SDI`), and up
+            halves the mean square of its input, so that y keeps its scale over any number of levels.
+        reduction_norm: the norm after the 1x1 reductions, see `SDISkip`.
         checkpointing: recompute attention and SDI in backward instead of storing their maps.
 
     Shape:
         features: L tensors (B, in_channels[j], *S_j), fine to coarse. Returns the L features y (B, C, *S_j), finest
-        first: the paper's heads are 1x1 convolutions of the first of them.
+        first. The paper's heads are 1x1 convolutions of the first ones.
 
     Convention:
-        up: bias-free transposed convolution, kernel stride + 2 (4x4 at stride 2), padding 1; where levels are not exact
-        multiples of each other its output is resized linearly, align_corners=False.
-        Where SDI returns float32 under autocast in float16 (see `SDI`), so do up-sampling and sums.
+        up: bias-free transposed convolution, kernel stride + 2 (4x4 at stride 2), padding 1. If the size of a level is
+        not an exact multiple of the next, its output is resized linearly, align_corners=False.
+        If SDI returns float32 under autocast in float16 (see `SDI`), up-sampling and sums are in float32 too.
 
     Raises:
-        ValueError: an argument out of range; the features differ from what was announced, see `SDISkip`.
+        ValueError: an argument is out of range; the features differ from the arguments, see `SDISkip`.
 
     Examples:
         >>> import torch
@@ -92,12 +92,12 @@ class UNetV2Decoder(nn.Module):
         return ys[::-1]
 
     def init_unit(self) -> None:
-        """Draw the start of init="unit", whatever was drawn before: for networks that draw it last."""
+        """Draw the weights of init="unit" again: for networks whose own initialisation has overwritten them."""
         self.skip.init_unit()
         self._init_unit_ups()
 
     def _init_unit_ups(self) -> None:
-        """w ~ N(0, 1 / (2 n)) for the n values of its input that reach a value of its output."""
+        """w ~ N(0, 1 / (2 n)), where n values of the input contribute to each value of the output."""
         for up in self.ups:
             up = cast(nn.ConvTranspose2d, up)
             reached = up.weight[:, 0].numel() / math.prod(up.stride)

@@ -1,4 +1,4 @@
-"""torch's layers by the number of spatial axes: 2 for images, 3 for volumes."""
+"""torch's layers for a number of spatial axes: 2 for images, 3 for volumes."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""Feature pyramids from timm, PVTv2 above all, with weights that load completely or not at all."""
+"""PVTv2 from timm as a feature pyramid, with weights that load completely or not at all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +29,8 @@ class TimmEncoder(nn.Module):
         in_channels: channels of the image.
         weights: None, True (timm's hub) or a file, see `UNetV2`.
         drop_path: stochastic depth rate.
-        out_indices: the stages that are levels; all by default. Stages after the last of them are not built.
-        owner: the class that an error about the name or the hub begins with.
+        out_indices: the stages to use as levels; all by default. Stages after the last of them are not built.
+        owner: the class name with which an error about the name or the hub begins.
 
     Shape:
         x: (B, in_channels, H, W). Returns one map (B, out_channels[j], ceil(H / strides[j]), ...) per level.
@@ -51,12 +51,12 @@ class TimmEncoder(nn.Module):
         known = timm.list_models("pvt_v2_b*")
         if name not in known:
             raise ValueError(
-                f"{owner}: expected an encoder of {', '.join(known)}, got {name!r}. For others use UNetV2Decoder on "
-                "your own encoder, or the adapter for segmentation_models_pytorch."
+                f"{owner}: expected one of the encoders {', '.join(known)}, got {name!r}. For others use UNetV2Decoder "
+                "on your own encoder, or the adapter for segmentation_models_pytorch."
             )
         if isinstance(weights, str | Path) and not Path(weights).is_file():
             raise FileNotFoundError(
-                f"UNetV2: expected encoder_weights None, True or a file, got no such file: {weights}."
+                f"UNetV2: expected encoder_weights to be None, True or a file, got no such file: {weights}."
             )
         self.name, self.in_channels = name, in_channels
         self.model = self._create(timm, weights is True, drop_path, out_indices, owner)
@@ -84,6 +84,7 @@ class TimmEncoder(nn.Module):
             lambda: timm.create_model(self.name, pretrained=True, **arguments),
             owner,
             f"the ImageNet weights of {self.name} from timm's hub",
-            "Download them elsewhere and pass the file (encoder_weights=FILE), or pass None for a random start.",
+            "Download them elsewhere and pass the file (encoder_weights=FILE), or pass None to start from random "
+            "weights.",
             repository=timm.get_pretrained_cfg(self.name).hf_hub_id,
         )

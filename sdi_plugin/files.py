@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 import os
 import shutil
@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_OURS = ".sdi-plugin"  # in a folder that is being written
+_OURS = ".sdi-plugin"  # marks a folder that `folder` is writing
 
 
 def write(path: Path, data: bytes) -> None:
-    """Put data on the disk beside path, then give it its name: a kill leaves the old file or the new one."""
+    """Write data to a file beside path, then rename it: a killed process leaves the old file or the new one."""
     temporary = _beside(path)
     temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("xb") as file:  # a new file: never what a link of that name points to
+        with temporary.open("xb") as file:  # "x": always a new file, never the target of a link
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except FileExistsError:
-        raise  # another process put it there meanwhile
+        raise  # another process has created it: it is not ours to remove
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -28,13 +28,13 @@ def write(path: Path, data: bytes) -> None:
 
 @contextmanager
 def folder(path: Path, *, into: bool = False) -> Iterator[Path]:
-    """A hidden folder beside path, to write into, that becomes path at the end, and is removed on any error or Ctrl-C.
+    """A hidden folder beside path, to write into. At the end it becomes path; on any error or Ctrl-C it is removed.
 
-    What a kill left there is removed by the next call; a folder or link that is not of this function's making is an
-    error and stays.
+    If a process is killed, the next call removes what it left. A folder or link of that name that this function did not
+    make is an error, and is left as it is.
 
     Args:
-        into: whether a folder that is at path already gets the new files, each in one step, beside its own.
+        into: if path is an existing folder, move the new files into it, each in one step, and keep its other files.
 
     Raises:
         OSError: the folder cannot be made or renamed.
@@ -60,4 +60,4 @@ def folder(path: Path, *, into: bool = False) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")  # one fixed name: the next call replaces what a kill left
+    return path.with_name(f".{path.name}.partial")  # fixed, so that the next call finds what a killed process left

@@ -1,6 +1,6 @@
-"""The supported versions of torch and of every framework, once.
+"""The supported versions of torch and of every framework, in one place.
 
-pyproject.toml's extras ask for the same, which a test compares: an adapter takes what its extra installs.
+A test compares them with pyproject.toml's extras: an adapter accepts the versions that its extra installs.
 """
 
 import re
@@ -14,9 +14,9 @@ class Package:
     """A distribution of the package index.
 
     Attributes:
-        module: what it installs; a framework and its fork share one.
-        versions: that are supported, as in a requirement.
-        extra: of sdi-plugin, for which it is installed.
+        module: the module that it installs; a framework and its fork share one.
+        versions: the supported versions, as in a requirement.
+        extra: the extra of sdi-plugin to which it belongs.
         adapter: the module that uses it.
     """
 
@@ -27,7 +27,7 @@ class Package:
     adapter: str
 
     def supports(self, version: str) -> bool:
-        """Whether a version is in the range; of 2.8.1+cpu the numbers 2.8.1 count, of 0.7.0rc1 0.7."""
+        """Whether a version is in the range. Only leading numbers count: 2.8.1 for 2.8.1+cpu, 0.7 for 0.7.0rc1."""
         return all(_holds(version, *clause) for clause in re.findall(r"(>=|<|==)([\d.]+)", self.versions))
 
 
@@ -41,7 +41,7 @@ FRAMEWORKS = (
     Package("onedl-mmsegmentation", "mmseg", ">=1.4,<1.5", *_MMSEG),  # the maintained fork; no extra installs it
     Package("nnunetv2", "nnunetv2", ">=2.6,<2.9", *_NNUNET),
 )
-# What MMSegmentation stands on; the fork's mmengine has the versions of mmengine.
+# The libraries under MMSegmentation; the fork's mmengine has the versions of mmengine.
 LIBRARIES = (
     Package("mmengine", "mmengine", ">=0.10.7,<0.11", *_MMSEG),
     Package("mmcv-lite", "mmcv", ">=2.1,<2.2", *_MMSEG),
@@ -50,7 +50,7 @@ LIBRARIES = (
 
 
 def check(module: str, version: str) -> None:
-    """Raise an ImportError where no distribution of that module is supported in this version."""
+    """Raise an ImportError if this version of the module is not supported for any of its distributions."""
     packages = [package for package in (*FRAMEWORKS, *LIBRARIES) if package.module == module]
     if any(package.supports(version) for package in packages):
         return
@@ -59,7 +59,7 @@ def check(module: str, version: str) -> None:
 
 
 def cure(extra: str) -> str:
-    """What to do where a framework is missing, or has another version."""
+    """What to do if a framework is missing or its version is not supported."""
     return f"Install a supported version: pip install 'sdi-plugin[{extra}]'"
 
 

@@ -1,4 +1,4 @@
-"""Training losses: PraNet's structure loss, and deep supervision around any loss."""
+"""Training losses: PraNet's structure loss, and deep supervision for any loss."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ _WINDOW = 31  # the side of the neighbourhood in which a pixel is compared with 
 def structure_loss(
     logits: Tensor, target: Tensor, *, unweighted_bce: bool = False, valid: Tensor | None = None
 ) -> Tensor:
-    """Weighted binary cross-entropy plus weighted IoU: both count pixels near an edge of the target more.
+    """Weighted binary cross-entropy plus weighted IoU; both give more weight to pixels near an edge of the target.
 
     w = 1 + 5 |avgpool_31(t) - t|                                Fan et al. 2020 (PraNet), arXiv 2006.11392, sec. 2.4;
     L = sum(w bce) / sum(w)                                      Wei et al. 2020 (F3Net), arXiv 1911.11445, eq. 3-8
@@ -23,23 +23,23 @@ def structure_loss(
 
     Args:
         logits: the network's output before the sigmoid.
-        target: the mask, in {0, 1}; soft labels in [0, 1] work too. Any dtype. Values are not checked, as a GPU would
-            have to wait for the answer: bring a mask of 0 and 255 to 0 and 1 first.
+        target: the mask, in {0, 1}; soft labels in [0, 1] work too. Any dtype. Values are not checked, because a
+            GPU would have to synchronise: convert a mask of 0 and 255 to 0 and 1 first.
         unweighted_bce: take the plain mean of the cross-entropy over all pixels. The published code of PraNet and of
-            U-Net v2 does so: it passes `reduce="none"`, which counts as true, so that its weights cancel.
-        valid: a mask of the pixels that count, True or 1; all of them by default. Others are background to the
-            neighbourhoods that weigh pixels, and have no part in the sums.
+            U-Net v2 does this: it passes `reduce="none"`, which counts as true, so that its weights cancel.
+        valid: a mask of the pixels that count, True or 1; all of them by default. Other pixels are treated as
+            background where neighbourhoods are averaged for the weights, and are left out of the sums.
 
     Shape:
         logits, target, valid: (B, K, *S), S of two or three axes. Returns a scalar.
 
     Convention:
         Sums run over the pixels of one channel of one image, the mean over images and channels. The average pooling has
-        stride 1 and counts its zero padding. Computed in float32, or float64 for float64 logits, also under autocast.
+        stride 1 and includes its zero padding. Computed in float32, or float64 for float64 logits, even under autocast.
 
     Raises:
         TypeError: the logits are not floating point.
-        ValueError: the shapes differ, or S has not two or three axes.
+        ValueError: the shapes differ, or S does not have two or three axes.
 
     Examples:
         >>> import torch
@@ -67,7 +67,7 @@ def structure_loss(
     if unweighted_bce:
         bce = bce.mean() if valid is None else bce.sum() / valid.sum().clamp_min(1)
     else:
-        bce = (weight * bce).sum(axes) / weight.sum(axes).clamp_min(1)  # 1 or more where any pixel counts
+        bce = (weight * bce).sum(axes) / weight.sum(axes).clamp_min(1)  # the sum is 1 or more if any pixel counts
 
     probability = logits.sigmoid()
     intersection = (weight * probability * target).sum(axes)
@@ -103,20 +103,20 @@ class DeepSupervisionLoss(nn.Module):
 
     Args:
         loss: called with one head's logits and the target at that head's size.
-        weights: one a head, finest first; 1 for every head by default, as in the official U-Net v2 recipe, which sums
+        weights: one per head, finest first; 1 for every head by default, as in the official U-Net v2 recipe, which sums
             its two finest heads.
 
     Shape:
-        outputs: a sequence of logits (B, K, *S_i), finest first. A single tensor, which is what a network gives in eval
-            mode, is the finest head alone: its loss is returned without a weight.
+        outputs: a sequence of logits (B, K, *S_i), finest first. A single tensor, which a network returns in eval mode,
+            is the finest head only: its loss is returned unweighted.
         target: (B, *S) of class indices, or (B, K, *S). Returns what `loss` returns.
 
     Convention:
-        Where S differs from S_i, the target takes the value of the nearest pixel, pixel centres aligned (torch's
+        If S differs from S_i, the target takes the value of the nearest pixel, with pixel centres aligned (torch's
         "nearest-exact"; fits align_corners=False). Class indices, masks and the dtype are preserved.
 
     Raises:
-        ValueError: no weights, a weight that is not finite, no outputs, another number of outputs than of weights, or a
+        ValueError: no weights, a weight that is not finite, no outputs, different numbers of outputs and weights, or a
             target whose number of axes fits neither form.
 
     Examples:
@@ -134,7 +134,7 @@ class DeepSupervisionLoss(nn.Module):
         self.weights = None if weights is None else tuple(float(weight) for weight in weights)
         if self.weights is not None and not (self.weights and all(map(math.isfinite, self.weights))):
             raise ValueError(
-                f"DeepSupervisionLoss: expected one finite weight a head, got {weights=}. Pass None to weigh all by 1."
+                f"DeepSupervisionLoss: expected one finite weight per head, got {weights=}. Pass None for weights of 1."
             )
 
     def forward(self, outputs: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class DeepSupervisionLoss(nn.Module):
         if len(weights) != len(outputs):
             raise ValueError(
                 f"DeepSupervisionLoss: expected {len(weights)} outputs ({weights=}), got {len(outputs)}. "
-                "Pass one weight a head."
+                "Pass one weight per head."
             )
         losses = [self.loss(output, _target_for(output, target)) for output in outputs]
         return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum(0)
@@ -173,17 +173,17 @@ def _check(logits: Tensor, target: Tensor, name: str) -> None:
 
 
 def _local_mean(target: Tensor) -> Tensor:
-    """avgpool_31, one axis after the other: the same mean with 31 terms an axis instead of 31^2 or 31^3 at once."""
+    """avgpool_31, one axis after the other: the same mean with 31 terms per axis instead of 31^2 or 31^3 at once."""
     shape = target.shape
     for axis in range(2, target.ndim):
-        # Two axes always: avg_pool3d refuses maps smaller than the window.
+        # Always with two axes: avg_pool3d rejects maps smaller than the window.
         rows = target.reshape(-1, shape[axis], math.prod(shape[axis + 1 :]))
         target = F.avg_pool2d(rows, (_WINDOW, 1), stride=1, padding=(_WINDOW // 2, 0)).view(shape)
     return target
 
 
 def _target_for(output: Tensor, target: Tensor) -> Tensor:
-    """The target at the spatial size of `output`, by index so that every dtype keeps its values."""
+    """The target at the spatial size of `output`, by indexing, so that values of every dtype are kept."""
     if target.ndim not in (output.ndim, output.ndim - 1):
         raise ValueError(
             f"DeepSupervisionLoss: expected a target (B, *S) of class indices or (B, K, *S) for logits "

@@ -1,4 +1,4 @@
-"""Refusing what cannot fit, before it is begun: a system that overcommits kills the process instead of raising."""
+"""Check that work fits into memory before it starts: a system that overcommits kills the process and raises nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class TooLargeError(ValueError):
-    """What does not fit into the memory."""
+    """Something needs more memory than there is."""
 
 
 def total() -> int | None:
-    """Bytes of memory that this process may use at most, None where the system does not say."""
+    """The most bytes of memory that this process may use, or None if the system does not say."""
     try:
         pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not POSIX
@@ -24,10 +24,10 @@ def total() -> int | None:
 
 
 def check(needed: int, what: str, available: int | None = None) -> None:
-    """Raise a TooLargeError where `needed` bytes exceed those available (by default all of this machine's)."""
+    """Raise a TooLargeError if `needed` bytes exceed the available ones (by default `total()`)."""
     available = total() if available is None else available
     if available is not None and needed > available:
         raise TooLargeError(
-            f"{what} takes at least {needed / 2**30:.3g} GiB of memory, and there are {available / 2**30:.3g} GiB. "
+            f"{what} needs at least {needed / 2**30:.3g} GiB of memory, but there are {available / 2**30:.3g} GiB. "
             "Choose a smaller size."
         )

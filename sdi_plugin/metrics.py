@@ -1,4 +1,4 @@
-"""Binary segmentation metrics as the papers compute them: an image at a time, or over the pixels of all images."""
+"""Binary segmentation metrics as the papers compute them: per image, or over the pixels of all images."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class Confusion(NamedTuple):
-    """Pixel counts, int64: (B,) one an image, or scalars when pooled.
+    """Pixel counts, int64: (B,), one per image, or scalars when pooled.
 
     Examples:
         >>> import torch
@@ -38,7 +38,7 @@ class Confusion(NamedTuple):
     tn: Tensor
 
     def pooled(self) -> "Confusion":
-        """The counts of all images together: its ratios are those over all pixels."""
+        """The counts of all images together, for ratios over all pixels."""
         return Confusion(*(count.sum() for count in self))
 
 
@@ -67,7 +67,7 @@ def confusion(prediction: Tensor, target: Tensor) -> Confusion:
 
 
 def dice(counts: Confusion) -> Tensor:
-    """2 tp / (2 tp + fp + fn), float64, the shape of the counts. 1 where prediction and target are both empty.
+    """2 tp / (2 tp + fp + fn), float64, in the shape of the counts. 1 if prediction and target are both empty.
 
     Examples:
         >>> import torch
@@ -79,7 +79,7 @@ def dice(counts: Confusion) -> Tensor:
 
 
 def iou(counts: Confusion) -> Tensor:
-    """tp / (tp + fp + fn), float64, the shape of the counts. 1 where prediction and target are both empty.
+    """tp / (tp + fp + fn), float64, in the shape of the counts. 1 if prediction and target are both empty.
 
     Examples:
         >>> import torch
@@ -91,7 +91,7 @@ def iou(counts: Confusion) -> Tensor:
 
 
 def sensitivity(counts: Confusion) -> Tensor:
-    """tp / (tp + fn), float64, the shape of the counts. nan where the target is empty.
+    """tp / (tp + fn), float64, in the shape of the counts. nan if the target is empty.
 
     Examples:
         >>> import torch
@@ -103,7 +103,7 @@ def sensitivity(counts: Confusion) -> Tensor:
 
 
 def specificity(counts: Confusion) -> Tensor:
-    """tn / (tn + fp), float64, the shape of the counts. nan where the target covers the whole image.
+    """tn / (tn + fp), float64, in the shape of the counts. nan if the target covers the whole image.
 
     Examples:
         >>> import torch
@@ -115,7 +115,7 @@ def specificity(counts: Confusion) -> Tensor:
 
 
 def mae(probability: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of every image.
+    """Mean absolute error per image.
 
     Shape:
         probability: (B, *S) in [0, 1]. target: the same shape, in {0, 1}. Any dtypes. Returns (B,), float64.
@@ -130,17 +130,17 @@ def mae(probability: Tensor, target: Tensor) -> Tensor:
         tensor([0.3000], dtype=torch.float64)
     """
     _check_shapes(probability, target)
-    # An image at a time: a sum over a batch may add up in another order, and the last digit would depend on the batch.
+    # One image at a time: a sum over a batch may add in another order, so that the last digit depends on the batch.
     errors = [(p.double() - t.double()).abs().mean() for p, t in zip(probability, target, strict=True)]
     return torch.stack(errors) if errors else probability.new_empty(0, dtype=torch.float64)
 
 
 def hd95(prediction: Tensor, target: Tensor, spacing: Sequence[float] | None = None) -> Tensor:
-    """95th percentile of the Hausdorff distance of every image, on the CPU.
+    """95th percentile of the Hausdorff distance per image, computed on the CPU.
 
-    The surface of a mask is the mask minus its erosion by the 4-neighbourhood (6 in 3-D), with background beyond the
-    border of the image. From every surface pixel of one mask the Euclidean distance to the nearest one of the other;
-    the 95th percentile (linear interpolation) of each direction; the larger of the two.
+    The surface of a mask is the mask minus its erosion with the 4-neighbourhood (6 in 3-D), with background outside the
+    image. For every surface pixel of one mask, take the Euclidean distance to the nearest surface pixel of the other;
+    take the 95th percentile (linear interpolation) of these in each direction; the result is the larger of the two.
 
     Args:
         spacing: the size of a pixel along each axis of S, in the unit of the result. Pixels by default.
@@ -154,7 +154,7 @@ def hd95(prediction: Tensor, target: Tensor, spacing: Sequence[float] | None = N
     Raises:
         ImportError: scipy is not installed.
         TypeError: a mask is not boolean.
-        ValueError: the shapes differ or have no axis after B; spacing has not one positive number for each axis of S.
+        ValueError: the shapes differ or have no axis after B; spacing is not one positive number per axis of S.
 
     Examples:
         >>> import torch
@@ -177,17 +177,17 @@ _RATIOS = {"dice": dice, "iou": iou, "sensitivity": sensitivity, "specificity": 
 class SegmentationMetrics:
     """Accumulate the metrics of a data set, batch by batch.
 
-    Counts are exact (int64) and means are taken in float64 over images: how the images were batched changes nothing.
+    Counts are exact (int64) and means over images are taken in float64: results do not depend on the batching.
 
     Args:
-        threshold: a pixel is predicted positive where probability >= threshold.
+        threshold: a pixel is predicted positive if probability >= threshold.
         hd95: also compute the 95th percentile Hausdorff distance (needs scipy; slower than the rest).
         spacing: the size of a pixel along each spatial axis, for hd95. Pixels by default.
 
     Convention:
-        Where both masks are empty, Dice and IoU are 1 and HD95 is 0; where one is empty, Dice and IoU are 0. Left out
-        of the means: HD95 where one mask is empty (inf), sensitivity where the target has no positives, specificity
-        where it has no negatives (nan). If all images are left out, the mean is nan.
+        If both masks are empty, Dice and IoU are 1 and HD95 is 0; if one is empty, Dice and IoU are 0. The means leave
+        out HD95 if one mask is empty (inf), sensitivity if the target has no positives, and specificity if it has no
+        negatives (nan). If all images are left out, the mean is nan.
 
     Raises:
         ImportError: hd95 is on and scipy is not installed.
@@ -229,14 +229,14 @@ class SegmentationMetrics:
 
         Shape:
             probability: (B, 1, *S) or (B, *S) in [0, 1], S of two or three axes. target: the same shape, in {0, 1}.
-            Any dtypes. With four axes, an axis 1 of size 1 is the channel, of any other size the depth of a volume.
+            Any dtypes. With four axes, axis 1 is the channel if its size is 1, and otherwise the depth of a volume.
 
         Raises:
-            ValueError: another shape, no pixel, values outside [0, 1] (probability) or {0, 1} (target), or spacing that
-                does not fit S.
+            ValueError: another shape, no pixels, values outside [0, 1] (probability) or {0, 1} (target), or a spacing
+                that does not fit S.
         """
         probability, target = _checked(probability, target)
-        if probability.device.type == "mps":  # has no float64
+        if probability.device.type == "mps":  # it has no float64
             probability, target = probability.cpu(), target.cpu()
         prediction, mask = probability >= self.threshold, target.bool()
         counts = Confusion(*(count.cpu() for count in confusion(prediction, mask)))
@@ -248,7 +248,7 @@ class SegmentationMetrics:
             self._hd95.append(distances)
 
     def per_image(self) -> dict[str, Tensor]:
-        """dice, iou, sensitivity, specificity, mae and, where on, hd95 of every image, in the order of the updates.
+        """dice, iou, sensitivity, specificity, mae and, if on, hd95 of every image, in the order of the updates.
 
         Shape:
             Each tensor is (images,), float64, CPU; inf and nan as in the class's conventions.
@@ -266,7 +266,7 @@ class SegmentationMetrics:
         Returns:
             mean_dice, mean_iou, mean_sensitivity, mean_specificity, mae: means of the images' values.
             pooled_dice, pooled_iou, pooled_sensitivity, pooled_specificity: ratios of the counts over all pixels.
-            images: how many. With hd95: mean_hd95, and hd95_images, how many images have a finite distance.
+            images: their number. With hd95: mean_hd95, and hd95_images, the number of images with a finite distance.
 
         Raises:
             RuntimeError: no update yet.
@@ -302,7 +302,7 @@ def _finite_mean(values: Tensor) -> float:
 def _hd95_of_image(prediction: Any, target: Any, spacing: Sequence[float] | None, ndimage: Any) -> float:
     if not prediction.any() or not target.any():
         return math.inf if prediction.any() or target.any() else 0.0
-    # Both surfaces lie within the box around both masks, so nothing beyond it matters.
+    # Both surfaces are inside the box around both masks, so nothing outside it matters.
     (box,) = ndimage.find_objects((prediction | target).astype("uint8"))
     surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction[box], target[box])]
     percentiles = []
@@ -323,7 +323,7 @@ def _import_ndimage() -> Any:
 def _check_shapes(first: Tensor, target: Tensor) -> None:
     if first.shape != target.shape or first.ndim < 2:
         raise ValueError(
-            f"metrics: expected two tensors of one shape (B, *S), got {tuple(first.shape)} and {tuple(target.shape)}. "
+            f"metrics: expected tensors of one shape (B, *S), got {tuple(first.shape)} and {tuple(target.shape)}. "
             "Resize the prediction to the target; add or remove the channel axis."
         )
 

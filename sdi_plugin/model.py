@@ -12,7 +12,7 @@ from sdi_plugin.encoder import TimmEncoder
 
 
 class _DecoderAndHeads(UNetV2Decoder):
-    """The decoder, and the heads of `UNetV2`, which its checkpoints name decoder.heads.*."""
+    """The decoder with the heads of `UNetV2`, which are named decoder.heads.* in checkpoints."""
 
     def __init__(self, in_channels: Sequence[int], classes: int, channels: int, *, heads: int, **options: Any):
         super().__init__(in_channels, channels, **options)
@@ -24,15 +24,15 @@ class UNetV2(nn.Module):
 
     Args:
         encoder: timm's name, "pvt_v2_b0" to "pvt_v2_b5"; the paper's is "pvt_v2_b2".
-        in_channels: of the image.
+        in_channels: channels of the image.
         classes: K, the channels of the logits.
         channels: C of the decoder.
-        encoder_weights: None for a random start, True for ImageNet weights from timm's hub, or a file: an official
-            PVTv2 checkpoint, timm's or safetensors.
-        deep_supervision: number of supervised levels, see below; True is the 2 of the official training.
+        encoder_weights: None for random weights, True for ImageNet weights from timm's hub, or a file: an official
+            PVTv2 checkpoint, or one of timm's or of safetensors.
+        deep_supervision: number of supervised levels, see below; True means 2, as in the official training.
         drop_path: stochastic depth rate of the encoder, in training mode.
-        norm, fusion: of SDI's product, None and "product" as in the paper; see `SDI`.
-        init: of the decoder, "paper" or "unit"; see `UNetV2Decoder`.
+        norm, fusion: those of `SDI`; None and "product" as in the paper.
+        init: initialisation of the decoder, "paper" or "unit"; see `UNetV2Decoder`.
         checkpointing: recompute maps in backward instead of storing them; also `set_grad_checkpointing()`.
 
     Shape:
@@ -40,12 +40,12 @@ class UNetV2(nn.Module):
         deep_supervision=n >= 1 a list of n logits (B, K, H, W), finest first.
 
     Convention:
-        Logits are resized bilinearly, align_corners=False. Images below 32 pixels are padded with zeros at the bottom
-        and right, and the logits cropped, since the encoder's coarsest attention needs a pixel to look at.
+        Logits are resized bilinearly, align_corners=False. Images below 32 pixels are zero-padded at the bottom and
+        right, and the logits are cropped, because the encoder's coarsest attention needs at least one pixel.
 
     Raises:
-        ValueError: an argument out of range, an image of other channels or axes, or, in training mode, batch 1 with a
-            single pixel at the coarsest level (batch norm).
+        ValueError: an argument is out of range, an image has other channels or axes, or, in training mode, batch 1 has
+            a single pixel at the coarsest level (batch norm).
         ImportError: timm is not installed.
         FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: encoder_weights is missing or does not match.
 
@@ -103,9 +103,9 @@ class UNetV2(nn.Module):
         return self._logits(x, 1)[0]
 
     def forward_heads(self, x: Tensor) -> list[Tensor]:
-        """The logits (B, K, H, W) of every head, finest first, in either mode.
+        """The logits (B, K, H, W) of every head, finest first, in training and eval mode.
 
-        The published polyp scores are of the two finest heads' sum: `sum(model.forward_heads(x))`.
+        The published polyp scores are those of the sum of the two finest heads: `sum(model.forward_heads(x))`.
         """
         return self._logits(x, len(self.decoder.heads))
 

@@ -1,4 +1,4 @@
-"""What stays in float32 under autocast in float16, whose largest number is 65,504."""
+"""Which values stay in float32 under autocast in float16, whose largest number is 65,504."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 
 def is_float16(x: Tensor) -> bool:
-    """Whether autocast has the layers on this tensor's device compute in float16."""
+    """Whether layers on this tensor's device compute in float16 under the current autocast."""
     device = x.device.type
-    if not torch.amp.is_autocast_available(device):  # "meta", which has no autocast to ask
+    if not torch.amp.is_autocast_available(device):  # such as "meta"
         return False
     return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
 
 
 def float32_stays(x: Tensor) -> AbstractContextManager[object]:
-    """Under autocast in float16: without it where x is float32, so that layers keep what float16 may not hold.
+    """A context that turns autocast off if it is in float16 and x is float32, so that layers do not overflow.
 
-    SDI returns its maps in float32 where they may exceed float16 (see `sdi_plugin.SDI`); up-sampling, sums and heads
-    that follow run in here.
+    SDI returns its maps in float32 if they may exceed float16 (see `sdi_plugin.SDI`); the up-sampling, sums and heads
+    that follow run in this context.
     """
     if x.dtype == torch.float32 and is_float16(x):
         return torch.autocast(x.device.type, enabled=False)

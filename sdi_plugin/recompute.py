@@ -1,4 +1,4 @@
-"""Maps that backward computes again instead of keeping them."""
+"""Checkpointing: backward recomputes maps instead of storing them."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -9,8 +9,8 @@ _T = TypeVar("_T")
 
 
 def maybe_checkpoint(function: Callable[..., _T], *args: Any, enabled: bool, **kwargs: Any) -> _T:
-    """function(*args, **kwargs), checkpointed where that is enabled. The function draws no random numbers."""
+    """function(*args, **kwargs), checkpointed if enabled. The function must not draw random numbers."""
     if not enabled:
         return function(*args, **kwargs)
-    # Saving the random numbers' state would break a graph under torch.compile.
+    # Saving the RNG state would break the graph under torch.compile.
     return cast(_T, checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, **kwargs))

@@ -1,4 +1,4 @@
-"""SDI, the semantics and detail infusion that replaces U-Net's skip connections.
+"""SDI, the semantics and detail infusion module that replaces U-Net's skip connections.
 
 Peng, Sonka, Chen 2023, arXiv 2311.17791, section 2.3.
 """
@@ -18,7 +18,7 @@ INITS = ("paper", "unit")
 
 
 def check_features(owner: str, xs: Sequence[Tensor], channels: Sequence[int], dim: int) -> None:
-    """Raise a ValueError that names what differs from one (B, channels[j], *S_j) map for every level j."""
+    """Raise a ValueError that says what differs, unless there is one map (B, channels[j], *S_j) for every level j."""
     if isinstance(xs, Tensor) or len(xs) != len(channels):
         got = "a single tensor" if isinstance(xs, Tensor) else len(xs)
         raise ValueError(
@@ -39,7 +39,7 @@ def check_features(owner: str, xs: Sequence[Tensor], channels: Sequence[int], di
 
 
 def check_batch_norm(owner: str, xs: Sequence[Tensor]) -> None:
-    """Raise a ValueError where batch norm, in training mode, would see a single value per channel."""
+    """Raise a ValueError if batch norm in training mode would see a single value per channel."""
     for x in xs:
         if x.shape[0] == 1 and math.prod(x.shape[2:]) == 1:
             raise ValueError(
@@ -49,7 +49,7 @@ def check_batch_norm(owner: str, xs: Sequence[Tensor]) -> None:
 
 
 def check_init(owner: str, init: str) -> None:
-    """Raise a ValueError for a start other than "paper" and "unit"."""
+    """Raise a ValueError for an init other than "paper" and "unit"."""
     if init not in INITS:
         raise ValueError(f'{owner}: expected init "paper" or "unit", got {init!r}.')
 
@@ -64,26 +64,27 @@ class SDI(nn.Module):
         levels: L, the number of feature maps.
         dim: number of spatial axes, 2 or 3.
         norm: after the product, None as in the paper; "batch" or "layer" keeps its scale over many levels.
-        fusion: "product", the paper's; or "asinh", 2 asinh(p / 2) of the product p, which it leaves as it is while it
-            is small, and whose logarithm it takes where it is large. A product of L terms has a heavy tail, and in
-            training outgrows float16 from about six levels on; "asinh" stays below 180 for whatever float32 holds.
-        init: "paper", torch's own start of the convolutions, under which the product shrinks with every level; or
-            "unit": every term starts at 1 + noise, and the product at a standard deviation of about 1 for any L.
+        fusion: "product", the paper's; or "asinh", 2 asinh(p / 2) of the product p: close to p while p is small, and
+            logarithmic where p is large. A product of L terms has a heavy tail, and in training exceeds float16 from
+            about six levels on; "asinh" stays below 180 for every value of float32.
+        init: "paper", torch's default initialisation of the convolutions, with which the product shrinks with every
+            level; or "unit": every term starts at 1 + noise, and the product has a standard deviation of about 1 for
+            any L.
 
     Shape:
-        xs: L tensors (B, C, *S_j), fine to coarse. `level`: index of the target, 0 the finest.
+        xs: L tensors (B, C, *S_j), fine to coarse. `level`: index of the target; 0 is the finest.
         Returns (B, C, *S_level), dtype of xs[level].
 
     Convention:
-        Each axis on its own: finer -> adaptive average pooling; coarser -> linear, align_corners=True; equal ->
-        unchanged. The product and its asinh are in float32 also for half-precision maps and under autocast; the norm
-        then sees it in the dtype of its own parameters, which is float32 under autocast. Under autocast in float16,
+        Each axis independently: finer -> adaptive average pooling; coarser -> linear, align_corners=True; equal ->
+        unchanged. The product and its asinh are in float32 even for half-precision maps and under autocast; the norm
+        then gets it in the dtype of its own parameters, which is float32 under autocast. Under autocast in float16,
         which an unbounded product may exceed, fusion="product" without a norm returns float32.
-        The buffer `bound`, 2, is there with fusion="asinh" alone: by it a state dict says which form it belongs to.
+        The buffer `bound`, 2, exists only with fusion="asinh", so that a state dict shows which form it belongs to.
 
     Raises:
         ValueError: len(xs) != levels; a channel count differs from C; level out of range; channels or levels below 1;
-            another norm, fusion or init.
+            an unknown norm, fusion or init.
 
     Examples:
         >>> import torch
@@ -124,12 +125,12 @@ class SDI(nn.Module):
             self.init_unit()
 
     def init_unit(self) -> None:
-        """Draw the start of init="unit": every term is 1 + noise, whatever was drawn before.
+        """Draw the weights of init="unit" again: every term is 1 + noise.
 
         b = 1;  w ~ N(0, v / (C * 3^dim)),  v = 2^(1/L) - 1
 
-        On maps of unit variance a term has the mean 1 and the variance v, and the product of L independent ones the
-        variance (1 + v)^L - 1 = 1: neither it nor its gradients drift with L.
+        On maps of unit variance a term has mean 1 and variance v, and the product of L independent terms has variance
+        (1 + v)^L - 1 = 1: neither the product nor its gradients drift with L.
         """
         for conv in self._convs():
             variance = 2 ** (1 / self.levels) - 1
@@ -149,7 +150,7 @@ class SDI(nn.Module):
 
 
 def fuse(modules: Sequence[SDI], xs: Sequence[Tensor], levels: Sequence[int]) -> list[Tensor]:
-    """The SDI modules' outputs, each at its level, for maps that have been checked: all in one call of the op."""
+    """The outputs of the SDI modules, each at its level, in one call of the op. The maps must have been checked."""
     convs = [conv for module in modules for conv in module._convs()]
     normed, fusion = not isinstance(modules[0].norm, nn.Identity), modules[0].fusion
     wide = normed or (fusion == "product" and precision.is_float16(xs[0]))
@@ -173,17 +174,18 @@ def fuse(modules: Sequence[SDI], xs: Sequence[Tensor], levels: Sequence[int]) ->
 
 
 class SDISkip(nn.Module):
-    """SDI at every level: drops in where an encoder-decoder hands its skip connections over.
+    """SDI at every level: replaces the skip connections between an encoder and a decoder.
 
     Args:
-        in_channels: of every level, fine to coarse.
+        in_channels: channels of every level, fine to coarse.
         channels: C, common to all levels inside.
-        out_channels: of every level after a 1x1 projection; None leaves C. in_channels keeps a decoder's contract.
+        out_channels: channels of every level after a 1x1 projection; None for C, without a projection. Pass
+            in_channels to keep the channels that a decoder expects.
         dim: number of spatial axes, 2 or 3.
-        targets: the levels that get an SDI, finest (0) first; None is all. All levels feed each of them.
-        norm, fusion, init: of the SDI, see `SDI`.
-        reduction_norm: after the 1x1 reductions: "batch" as in the paper, "layer", None, or a function that makes one
-            for a number of channels.
+        targets: the levels that get an SDI, finest (0) first; None for all. Every SDI reads all levels.
+        norm, fusion, init: those of `SDI`.
+        reduction_norm: the norm after the 1x1 reductions: "batch" as in the paper, "layer", None, or a function from a
+            number of channels to a module.
         checkpointing: recompute the attention and SDI in backward instead of storing their maps.
 
     Shape:
@@ -191,9 +193,9 @@ class SDISkip(nn.Module):
         Returns one tensor (B, C or out_channels[i], *S_i) per target i, finest first.
 
     Raises:
-        ValueError: an argument out of range; the number, the axes, the channels or the batch of the maps differ from
-            what was announced; in training mode, a level has a single value per channel, of which batch norm can learn
-            no variance.
+        ValueError: an argument is out of range; the number, axes, channels or batch of the maps differ from the
+            arguments; in training mode, a level has a single value per channel, from which batch norm cannot compute
+            a variance.
 
     Examples:
         >>> import torch
@@ -239,8 +241,8 @@ class SDISkip(nn.Module):
         self.in_channels, self.channels, self.dim = tuple(in_channels), channels, dim
         self.out_channels = (channels,) * levels if out_channels is None else tuple(out_channels)
         self.reductions = nn.ModuleList(AttentiveReduction(c, channels, dim, reduction_norm) for c in in_channels)
-        # By level, also where only some are targets: parameters are named by their level. The others hold none, since
-        # parameters that never get a gradient stop DistributedDataParallel.
+        # One entry per level, because parameters are named by their level. Levels that are not targets have none:
+        # parameters that never get a gradient are an error in DistributedDataParallel.
         self.sdi = nn.ModuleList(
             SDI(channels, levels, dim, norm=norm, fusion=fusion, init=init) if level in self.targets else nn.Identity()
             for level in range(levels)
@@ -254,7 +256,7 @@ class SDISkip(nn.Module):
         self.set_grad_checkpointing(checkpointing)
 
     def init_unit(self) -> None:
-        """Draw the start of init="unit", see `SDI.init_unit`."""
+        """Draw the weights of init="unit" again, see `SDI.init_unit`."""
         for sdi in self._targeted():
             sdi.init_unit()
 

@@ -1,3 +1,3 @@
-"""The one place that states the version: no import, so that a build reads it without torch."""
+"""The only place that states the version. Without imports, so that a build reads it without torch."""
 
 __version__ = "0.1.0"

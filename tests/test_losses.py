@@ -225,7 +225,7 @@ def test_target_agrees_with_torch_nearest_exact(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("weights", [[], [1.0, float("nan")], [float("inf")]], ids=["empty", "nan", "inf"])
 def test_bad_weights(weights: list[float]) -> None:
-    with pytest.raises(ValueError, match="one finite weight a head"):
+    with pytest.raises(ValueError, match="one finite weight per head"):
         DeepSupervisionLoss(structure_loss, weights)
 
 

@@ -1,1 +1,1 @@
-"""SDI by eager PyTorch, by torch.compile and by sdi_plugin: `python -m benchmarks.sdi`."""
+"""SDI in eager PyTorch, torch.compile and sdi_plugin: `python -m benchmarks.sdi`."""

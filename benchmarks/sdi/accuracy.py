@@ -1,4 +1,4 @@
-"""How far a contender's outputs and gradients are from float64."""
+"""The errors of a contender's outputs and gradients against float64."""
 
 from dataclasses import replace
 
@@ -12,9 +12,9 @@ _LARGEST_VOLUME = 32
 
 
 def errors(case: Case, device: str = "cpu") -> dict[str, dict[str, float]]:
-    """Errors of eager and ours against eager in float64, relative, over all tensors of a kind together.
+    """Relative errors of eager and ours against eager in float64, over all tensors of a kind together.
 
-    Volumes are taken at 32 voxels at most: eager's convolutions in float64 unfold larger ones into many gigabytes.
+    Volumes are limited to 32 voxels per axis: eager's float64 convolutions unfold larger ones into many gigabytes.
 
     Returns:
         For "output" and each kind of gradient: {contender: |result - exact| / |exact|}, Euclidean norms.
@@ -30,7 +30,7 @@ def errors(case: Case, device: str = "cpu") -> dict[str, dict[str, float]]:
 
 
 def worst_ratio(found: dict[str, dict[str, float]]) -> float:
-    """Ours over eager, of the kind where it is largest."""
+    """Ours over eager, for the kind with the largest ratio."""
     return max(error[OURS] / error[EAGER] for error in found.values())
 
 

@@ -1,4 +1,4 @@
-"""The cases by name, and their inputs: contiguous (B, C, *S) leaf tensors of one seed, alike for every contender."""
+"""The cases by name, and their inputs: contiguous (B, C, *S) leaf tensors from one seed, equal for every contender."""
 
 import math
 import re
@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHANNELS = 32  # of the paper's decoder
-WIDTHS = (64, 128, 320, 512)  # of PVTv2-B2's levels, which the attention reads
+CHANNELS = 32  # C of the paper's decoder
+WIDTHS = (64, 128, 320, 512)  # channels of PVTv2-B2's levels, which the attention reads
 ENCODER = "pvt_v2_b2"
 
-# What the goals are about; measured at every number of threads.
+# The cases of the goals; measured at every number of threads.
 QUICK = ("2d-stage-352-b1", "2d-stage-352-b4", "3d-stage-64-l5")
 SIZES = tuple(f"2d-stage-{size}-b1" for size in (128, 256, 512, 768, 1024))
 LEVELS = (
@@ -23,7 +23,7 @@ LEVELS = (
     "2d-stage-512-l5-b1",
     "2d-stage-512-l6-b1",
 )
-# The points of the two plotted lines: timed in turn with each other, so that a line does not show the machine's moods.
+# The points of the two plotted lines: timed in turn with each other, so that changes of the machine affect all of them.
 SCALING = tuple(dict.fromkeys((*SIZES, *LEVELS)))
 FULL = (
     *QUICK,
@@ -48,10 +48,13 @@ _EXPECTED = (
 
 
 def groups(names: Iterable[str]) -> list[tuple[str, list["Case"]]]:
-    """What is timed in turn: the members of SCALING together, every other case with its own contenders alone.
+    """The cases that are timed in turn: the members of SCALING together, every other case only with its contenders.
 
     Returns:
-        (name of the group, its cases), in the order of first members. A ValueError says which name is unknown.
+        (name of the group, its cases), in the order of the first members.
+
+    Raises:
+        ValueError: an unknown name; the message says which.
     """
     found: dict[str, list[Case]] = {}
     for name in dict.fromkeys(names):
@@ -60,7 +63,7 @@ def groups(names: Iterable[str]) -> list[tuple[str, list["Case"]]]:
 
 
 class Inputs(NamedTuple):
-    """xs: L maps (B, C, *S_j), fine to coarse; weights, biases: a 3x3 (3x3x3) convolution per target and level."""
+    """xs: L maps (B, C, *S_j), fine to coarse; weights, biases: one 3x3 (3x3x3) convolution per target and level."""
 
     xs: list[Tensor]
     weights: list[Tensor]
@@ -71,7 +74,7 @@ class Inputs(NamedTuple):
 class Case:
     """One workload.
 
-    `size` is that of a square image in 2-D, whose finest map is a quarter of it, and of the finest map in 3-D.
+    `size` is the size of a square image in 2-D, whose finest map is a quarter of it, and of the finest map in 3-D.
     """
 
     name: str
@@ -81,11 +84,11 @@ class Case:
     levels: int
     batch: int
     dtype: torch.dtype
-    level: int  # the target of kind "level", 0 the finest
+    level: int  # the target of kind "level"; 0 is the finest
 
     @classmethod
     def parse(cls, name: str) -> "Case":
-        """The case of a name; a ValueError tells the names there are."""
+        """The case with a name; the ValueError for an unknown one lists the possible names."""
         match = _NAME.fullmatch(name)
         if match is None:
             raise ValueError(f"benchmark: unknown case {name!r}. Expected {_EXPECTED}.")
@@ -120,7 +123,7 @@ class Case:
         return [self.level] if self.kind == "level" else list(range(self.levels))
 
     def inputs(self, dtype: torch.dtype, device: str) -> Inputs:
-        """Maps as batch norm leaves them, weights as torch initialises them; rounded to the case's dtype first."""
+        """Maps distributed as after batch norm, weights scaled as by torch; rounded to the case's dtype first."""
         generator = torch.Generator().manual_seed(0)
         scale = 1 / math.sqrt(CHANNELS * 3**self.dim)
 
@@ -149,10 +152,10 @@ class Case:
         return tensor.to(self.dtype).to(device, dtype).requires_grad_()
 
     def product_flops(self) -> int | None:
-        """FLOPs of the forward's channel mixings where each is done at the lower of the two resolutions.
+        """FLOPs of the forward's channel mixings if each is done at the lower of the two resolutions.
 
-        2 B C^2 3^dim prod(min(S_source, S_target)), summed over targets and levels: what no way of computing the same
-        without Winograd's or Fourier's transforms can avoid. None where SDI is not alone.
+        2 B C^2 3^dim prod(min(S_source, S_target)), summed over targets and levels: unavoidable without Winograd or
+        Fourier transforms. None for cases that contain more than SDI.
         """
         if self.kind not in ("stage", "level"):
             return None

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.sdi`: SDI by eager PyTorch, by torch.compile and by sdi_plugin, measured side by side."""
+"""`python -m benchmarks.sdi`: SDI in eager PyTorch, torch.compile and sdi_plugin, measured side by side."""
 
 import argparse
 import sys
@@ -18,13 +18,13 @@ _EPILOG = """\
 examples:
   python -m benchmarks.sdi --quick --json out.json      the goals and the plots, about five minutes on two cores
   python -m benchmarks.sdi                              everything, into benchmarks/results/; then the page
-  python -m benchmarks.sdi --cases 2d-stage-512-b2      cases of your own, see benchmarks/README.md
-  python -m benchmarks.sdi --render                     the page alone, from benchmarks/results/
+  python -m benchmarks.sdi --cases 2d-stage-512-b2      your own choice of cases, see benchmarks/README.md
+  python -m benchmarks.sdi --render                     only the page, from benchmarks/results/
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 2 for bad input, with one line that says why."""
+    """Run the command. Returns 0, or 2 for bad input after one line that says why."""
     arguments = parser().parse_args(argv)
     environment.restart_with_settings()
     try:
@@ -46,7 +46,7 @@ def names(arguments: argparse.Namespace) -> list[str]:
 
 
 def settings(arguments: argparse.Namespace, cores: int, has_gpu: bool) -> "Settings":
-    """How a command measures them on a machine."""
+    """The settings with which a command measures on a machine."""
     from benchmarks.sdi import contenders
     from benchmarks.sdi.result import MODES, Settings
 
@@ -66,7 +66,7 @@ def _measure(arguments: argparse.Namespace) -> None:
 
     from benchmarks.sdi import report, result, stored, suite
 
-    # timm 1.0 says so when it is imported; it is nothing that the command's user could mend.
+    # timm 1.0 warns when it is imported; the command's user cannot fix that.
     warnings.filterwarnings("ignore", "`torch.jit.interface` is deprecated", FutureWarning)
     everything = not arguments.quick and arguments.cases is None
     found = suite.run(names(arguments), settings(arguments, environment.cores(), torch.cuda.is_available()))
@@ -96,7 +96,7 @@ def _render() -> None:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Measure SDI by eager PyTorch, by torch.compile and by sdi_plugin, in turn in one process.",
+        description="Measure SDI in eager PyTorch, torch.compile and sdi_plugin, in turn in one process.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -104,10 +104,10 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--quick", action="store_true", help="only the goals and the plots, on all cores")
     what.add_argument("--cases", nargs="+", metavar="NAME", help="only these cases, such as 2d-level1-352-b4")
     what.add_argument("--render", action="store_true", help="measure nothing: write docs/ from benchmarks/results/")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the result goes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to this file")
     parser.add_argument("--threads", type=_threads, nargs="+", metavar="N", help="numbers of threads [1 and all cores]")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes most of the time")
-    parser.add_argument("--cpu", action="store_true", help="measure on the CPU also where there is a GPU")
+    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile: it takes most of the time")
+    parser.add_argument("--cpu", action="store_true", help="measure on the CPU even if there is a GPU")
     return parser
 
 

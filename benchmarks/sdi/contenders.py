@@ -1,4 +1,4 @@
-"""Who competes: eager PyTorch, the same channels last, torch.compile of it, sdi_plugin; on GPUs, as CUDA graphs too."""
+"""The contenders: eager PyTorch, also channels last, torch.compile of it, sdi_plugin; on GPUs also as CUDA graphs."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -16,37 +16,37 @@ EAGER, CHANNELS_LAST, COMPILE, OURS, OURS_COMPILE = "eager", "eager-channels-las
 ALL = (EAGER, CHANNELS_LAST, COMPILE, OURS, OURS_COMPILE)
 COMPILE_MODE = {"cpu": None, "cuda": "max-autotune"}
 COMPILE_NOTE = (
-    "On CPUs torch.compile runs in its default mode: max-autotune chooses between templates, and inductor has none for "
-    "3x3 convolutions on CPUs, which are oneDNN's in any mode, and for matrix products only with frozen weights."
+    "On CPUs torch.compile runs in its default mode: max-autotune chooses between templates, and on CPUs inductor has "
+    "none for 3x3 convolutions, which run in oneDNN in any mode, and for matrix products only with frozen weights."
 )
 
 
 @dataclass
 class Contender:
-    """A call without arguments that gives the outputs, and the leaves whose gradients a backward computes."""
+    """A call without arguments that returns the outputs, and the leaves whose gradients backward computes."""
 
     name: str
     call: Callable[[], list[Tensor]]
     leaves: list[Tensor]
-    kinds: list[str]  # of the leaves: x, weight, bias or parameter
+    kinds: list[str]  # one per leaf: x, weight, bias or parameter
 
     @property
     def parameters(self) -> list[Tensor]:
         return [leaf for leaf, kind in zip(self.leaves, self.kinds, strict=True) if kind != "x"]
 
     def forward(self) -> list[Tensor]:
-        """As in inference."""
+        """The outputs, without a graph, as in inference."""
         with torch.no_grad():
             return self.call()
 
     def backward_of(self, cotangents: Sequence[Tensor]) -> Callable[[], tuple[Tensor, ...]]:
-        """Forward and backward; nothing is accumulated into the leaves."""
+        """A function that runs forward and backward, and accumulates nothing into the leaves."""
         return lambda: torch.autograd.grad(self.call(), self.leaves, cotangents)
 
     def cotangents(self, outputs: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients of its outputs: the same values for every contender, laid out as the outputs are.
+        """Gradients of the outputs: the same values for every contender, in the memory layout of its outputs.
 
-        A pointwise loss would hand them back so.
+        A pointwise loss would return them in this layout.
         """
         generator = torch.Generator().manual_seed(1)
         return [torch.empty_like(y).copy_(torch.randn(y.shape, generator=generator)) for y in outputs]
@@ -60,7 +60,7 @@ def names(case: Case, *, compiled: bool = True, channels_last: bool = True) -> l
     if compiled:
         found.append(COMPILE)
     found.append(OURS)
-    # A compiled network gains from its encoder, whichever skip it holds.
+    # Compiling also speeds up the encoder, so a network with our skip connection is compiled too.
     return [*found, OURS_COMPILE] if compiled and case.kind == "network" else found
 
 
@@ -70,8 +70,9 @@ def build(
     """One contender of a case.
 
     Args:
-        training: whether norms take the batch's statistics; of "network" and "attention" only.
-        dtype: of inputs and computation, the case's by default; the values are the case's in any.
+        training: whether norms use the batch's statistics; only for "network" and "attention".
+        dtype: dtype of the inputs and the computation, by default the case's. The values of the inputs do not depend
+            on it.
     """
     dtype = dtype or case.dtype
     if case.kind in ("stage", "level"):
@@ -82,12 +83,12 @@ def build(
 
 
 def _compile(function: Callable[..., Any], device: str) -> Callable[..., Any]:
-    # Cases differ in sizes: with static shapes each gets its best code.
+    # Cases differ in size: with static shapes each gets its own, fastest code.
     return torch.compile(function, dynamic=False, mode=COMPILE_MODE[device])
 
 
 def _marked(function: Callable[[], list[Tensor]]) -> Callable[[], list[Tensor]]:
-    """max-autotune's CUDA graphs reuse their outputs' memory: say where a new iteration begins."""
+    """Mark the begin of each iteration: max-autotune's CUDA graphs reuse the memory of their outputs."""
 
     def call() -> list[Tensor]:
         torch.compiler.cudagraph_mark_step_begin()
@@ -101,7 +102,7 @@ def _sdi(case: Case, name: str, inputs: Inputs) -> Contender:
     targets, device = case.targets, xs[0].device.type
     if name == CHANNELS_LAST:
         layout = torch.channels_last if case.dim == 2 else torch.channels_last_3d
-        # The weights once, as a module's .to(memory_format=...) does; the maps in every call.
+        # The weights are converted once, as by a module's .to(memory_format=...); the maps in every call.
         weights = [w.detach().to(memory_format=layout).requires_grad_() for w in weights]
         calls = {name: lambda: eager.stage([x.contiguous(memory_format=layout) for x in xs], weights, biases, targets)}
     elif name == COMPILE:
@@ -150,7 +151,7 @@ def _network(case: Case, name: str, training: bool, device: str) -> Contender:
 
 
 def with_eager_skip(model: UNetV2) -> UNetV2:
-    """A copy of the network whose skip connection is the paper's, in plain PyTorch, with equal weights."""
+    """A copy of the network with the paper's skip connection, in plain PyTorch, with the same weights."""
     model = copy.deepcopy(model)
     decoder = cast(Any, model.decoder)
     decoder.skip = eager.Skip(cast(nn.Module, decoder.skip))

@@ -1,6 +1,6 @@
-"""SDI and its attention as the paper's equations read in plain PyTorch, written without sdi_plugin.
+"""SDI and its attention written directly from the paper's equations, in plain PyTorch, without sdi_plugin.
 
-Peng et al. 2023, arXiv 2311.17791, eq. 1-5: contiguous maps, one operator after the other, the product begun with ones.
+Peng et al. 2023, arXiv 2311.17791, eq. 1-5: contiguous maps, one operator after the other, a product that starts at 1.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 def stage(
     xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], targets: Sequence[int]
 ) -> list[Tensor]:
-    """SDI at several levels; weights and biases of one target stand together."""
+    """SDI at several levels. Weights and biases are in order of targets, then levels."""
     conv = F.conv2d if xs[0].ndim == 4 else F.conv3d
     levels = len(xs)
     outputs = []

@@ -22,7 +22,7 @@ _PART = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(document: str, results: Sequence[Result]) -> str:
-    """The document with its marked parts written anew. A ValueError says which name is unknown."""
+    """The document with its marked parts rewritten. A ValueError says which name is unknown."""
     result = next((found for found in results if not found.machine.gpus), None)
 
     def part(match: re.Match[str]) -> str:
@@ -35,7 +35,7 @@ def fill(document: str, results: Sequence[Result]) -> str:
 
 
 def times(result: Result) -> str:
-    """Medians and bytes kept for backward, of ours and of what it is compared with."""
+    """Medians, and bytes kept for backward, of ours and of the contenders it is compared with."""
     lines = []
     for name, title in _CASES.items():
         for row in _rows(result, name):
@@ -48,7 +48,7 @@ def times(result: Result) -> str:
 
 
 def gains(result: Result) -> str:
-    """Ratios of medians, and of bytes and errors."""
+    """Ratios of medians, bytes and errors."""
     columns = {name: {row.mode: row for row in _rows(result, name)} for name in _CASES}
     speed = [
         (f"{who}, {_MODES[mode]}", *(number(getattr(rows[mode], figure), 1) for rows in columns.values()))
@@ -59,7 +59,7 @@ def gains(result: Result) -> str:
         (what, *(number(getattr(rows["forward+backward"], figure), 2) for rows in columns.values()))
         for what, figure in (
             ("maps kept for backward", "saved_bytes_ratio"),
-            ("most memory of a training forward", "peak_bytes_ratio"),
+            ("peak memory of a training forward", "peak_bytes_ratio"),
             ("worst error against float64", "error_ratio"),
         )
     ]
@@ -71,10 +71,12 @@ def gains(result: Result) -> str:
 
 
 def _rows(result: Result, name: str) -> list[Row]:
-    """The case's rows by mode, at the largest number of threads. A ValueError where it was not measured."""
+    """The case's rows by mode, at the largest number of threads. A ValueError if it was not measured."""
     rows = [row for row in result.cases if row.name == name and row.threads == max(result.settings.threads)]
     if not rows:
-        raise ValueError(f"{result.machine.name}.json: expected {name}, which documents show. Measure with --quick.")
+        raise ValueError(
+            f"{result.machine.name}.json: expected {name}, which the documentation shows. Measure with --quick."
+        )
     return rows
 
 

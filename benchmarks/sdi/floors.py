@@ -1,4 +1,4 @@
-"""What the machine can do, measured in the same run: no kernel is faster than its products and its traffic."""
+"""The machine's peak rates, measured in the same run: no kernel is faster than its products and its memory traffic."""
 
 import statistics
 import time
@@ -10,16 +10,16 @@ import torch
 from benchmarks.sdi.cases import Case
 
 _PRODUCT = 1024  # rows and columns of the matrices
-_STREAMED = 2**27  # bytes of each of the three arrays, beyond any cache
-_CACHED = 2**20  # a 2-D stage's finest map
+_STREAMED = 2**27  # bytes of each of the three arrays, larger than any cache
+_CACHED = 2**20  # bytes, like the finest map of a 2-D stage
 
 
 def measure(device: str = "cpu") -> dict[str, float]:
     """Rates at the current number of threads.
 
     Returns:
-        sgemm_gflops: of torch.mm in float32; stream_gbs: of reading two arrays and writing one, in main memory;
-        cache_gbs: the same with arrays of 1 MiB.
+        sgemm_gflops: torch.mm in float32; stream_gbs: reading two arrays and writing one, in main memory; cache_gbs:
+        the same with arrays of 1 MiB.
     """
     a, b = torch.randn(2, _PRODUCT, _PRODUCT, device=device)
     out = torch.empty_like(a)
@@ -32,7 +32,7 @@ def measure(device: str = "cpu") -> dict[str, float]:
 
 
 def compute_ms(case: Case, mode: str, sgemm_gflops: float) -> float | None:
-    """The channel mixings that cannot be avoided, at the sgemm rate; backward has two of each. See `product_flops`."""
+    """The time of the unavoidable channel mixings at the sgemm rate; backward adds two each. See `product_flops`."""
     flops = case.product_flops()
     if flops is None:
         return None
@@ -45,7 +45,7 @@ def _triad(size: int, device: str) -> float:
 
 
 def _seconds(function: Callable[[], Any], device: str) -> float:
-    """The median of calls over 0.3 seconds."""
+    """The median time of calls over 0.3 seconds."""
     taken, start = [], time.perf_counter()
     function()
     while time.perf_counter() - start < 0.3 or len(taken) < 3:

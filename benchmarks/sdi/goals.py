@@ -1,4 +1,4 @@
-"""What the fused op has to reach on two cores, and what a result shows of it."""
+"""The goals for the fused op on two cores, and how a result compares with them."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +11,7 @@ STAGE_3D = ("3d-stage-64-l5",)
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound on one figure of some cases, at the largest number of threads; a ratio of times is a lower bound."""
+    """A bound on one figure of some cases, at the largest number of threads; for a ratio of times, a lower bound."""
 
     text: str
     names: tuple[str, ...]
@@ -41,7 +41,7 @@ GOALS = (
 
 
 class Check(NamedTuple):
-    """One goal in one case; `measured` and `met` are None where there is no figure."""
+    """One goal in one case; `measured` and `met` are None if there is no figure."""
 
     goal: Goal
     name: str
@@ -50,7 +50,7 @@ class Check(NamedTuple):
 
 
 def check(result: Result) -> list[Check]:
-    """One row for each goal and each of its cases that were measured."""
+    """One row per goal and measured case."""
     most = max((row.threads for row in result.cases), default=0)
     checks = []
     for goal in GOALS:

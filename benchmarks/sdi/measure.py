@@ -11,7 +11,7 @@ import torch
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-_SAMPLE_MS = 20.0  # a sample is the mean over as many calls as fill this
+_SAMPLE_MS = 20.0  # a sample is the mean over as many calls as fill this time
 
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -42,10 +42,10 @@ class Timing:
 def interleave(
     functions: Mapping[_Key, Callable[[], Any]], *, rounds: int, seconds: float, device: str = "cpu"
 ) -> tuple[dict[_Key, Timing], int]:
-    """Time every function once a round, in turn, the order reversed in every other round.
+    """Time every function once per round, in turn; the order is reversed in every other round.
 
     Args:
-        rounds: the fewest; they go on until `seconds` have passed.
+        rounds: at least this many; further rounds follow until `seconds` have passed.
 
     Returns:
         The timings by key, and the number of rounds.
@@ -54,7 +54,7 @@ def interleave(
     calls = {name: _calls(function, device) for name, function in functions.items()}
     samples: dict[_Key, list[float]] = {name: [] for name in functions}
     order, done, start = list(functions), 0, time.perf_counter()
-    # The collector would strike one contender at random.
+    # Otherwise the garbage collector would run during a random contender.
     gc.collect()
     gc.disable()
     try:
@@ -69,7 +69,7 @@ def interleave(
 
 
 def _calls(function: Callable[[], Any], device: str) -> int:
-    """How many calls make a sample; the first call warms up, and compiles."""
+    """How many calls make up a sample. The first call warms up, and compiles."""
     function()
     start = time.perf_counter()
     function()
@@ -80,7 +80,7 @@ def _calls(function: Callable[[], Any], device: str) -> int:
 
 def _cpu_sample(function: Callable[[], Any], calls: int) -> float:
     if calls > 1:
-        function()  # the contender before has filled the caches; that is no part of a short call
+        function()  # warm the caches again after the previous contender
     start = time.perf_counter()
     for _ in range(calls):
         function()
@@ -95,10 +95,10 @@ def _cuda_sample(function: Callable[[], Any], calls: int) -> float:
 
 
 def cuda_graph(function: Callable[[], Any]) -> Callable[[], None]:
-    """The function's kernels recorded once: replaying them costs no launches by Python."""
+    """Record the function's kernels once; a replay needs no launches from Python."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # capturing needs warm libraries, on a stream of its own
+    with torch.cuda.stream(stream):  # capturing needs warm libraries and its own stream
         for _ in range(3):
             function()
     torch.cuda.current_stream().wait_stream(stream)

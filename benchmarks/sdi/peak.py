@@ -1,4 +1,4 @@
-"""Measure one contender's peak memory in a process of its own: `python -m benchmarks.sdi.peak 2d-stage-352-b1 ours`."""
+"""Measure one contender's peak memory in a separate process: `python -m benchmarks.sdi.peak 2d-stage-352-b1 ours`."""
 
 import json
 import os
@@ -11,10 +11,10 @@ _REPEATS = 3
 
 
 def peak_bytes(case: str, contender: str, *, device: str = "cpu") -> int | None:
-    """Extra memory of a training-mode forward with its outputs held; None where the system does not tell.
+    """Extra memory of a training-mode forward with its outputs held; None if the system does not report it.
 
-    The child's allocator maps every block of 64 KiB or more on its own and unmaps it when freed: resident memory is
-    then what is in use. Alike for all contenders.
+    The child's allocator maps every block of 64 KiB or more separately, and unmaps it when it is freed, so that
+    resident memory is the memory in use. This is the same for all contenders.
     """
     if device == "cpu" and not os.access("/proc/self/clear_refs", os.W_OK):
         return None

@@ -1,4 +1,4 @@
-"""The plots: time and saved memory against the image's size and against the number of levels, for one machine."""
+"""The plots: time and saved memory against image size and against number of levels, for one machine."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from benchmarks.sdi.cases import LEVELS, SIZES
 from benchmarks.sdi.contenders import EAGER, OURS
 from benchmarks.sdi.result import Result, Row
 
-DATA = "Description"  # the PNG's text that holds what was plotted: a test compares it with the stored result
+DATA = "Description"  # the PNG's text field with the plotted data, which a test compares with the stored result
 _COLOURS = {EAGER: "#888888", OURS: "#c2185b"}
 _LINES = {
     "size": ("2-D stage, four levels, batch 1: against the image's size", SIZES),
@@ -18,7 +18,7 @@ _LINES = {
 
 
 def images(result: Result) -> list[tuple[str, str, dict[str, Any]]]:
-    """(caption, path relative to docs/, data) for every plot that the result holds the cases for."""
+    """(caption, path relative to docs/, data) for every plot whose cases are in the result."""
     found = []
     for axis, (caption, names) in _LINES.items():
         rows = [row for row in result.cases if row.name in names]
@@ -33,10 +33,10 @@ def write(result: Result, docs: Path) -> None:
 
 
 def _data(axis: str, rows: list[Row]) -> dict[str, Any]:
-    """The axis, its points, and for each panel and contender the values at these.
+    """The axis, its points, and for each panel and contender the values at these points.
 
     Raises:
-        ValueError: points of one line that were not timed in turn with each other.
+        ValueError: the points of a line were not timed in turn with each other.
     """
     by_mode = {
         mode: sorted((row for row in rows if row.mode == mode), key=lambda row: getattr(row.case, axis))
@@ -70,7 +70,7 @@ def _draw(caption: str, data: Mapping[str, Any], file: Path) -> None:
         panel.set_xlabel({"size": "image, pixels", "levels": "levels"}[axis])
         panel.set_xticks(points)
         panel.grid(alpha=0.3)
-        if axis == "size":  # all grow with the square: on linear axes only the last could be read
+        if axis == "size":  # all grow with the square: on linear axes only the last would be readable
             panel.set_xscale("log", base=2)
             panel.set_yscale("log")
             panel.set_xticks(points, [str(x) for x in points], fontsize=8)

@@ -10,7 +10,7 @@ from benchmarks.sdi.result import Result
 
 
 def tables(result: Result) -> str:
-    """What the console shows of a run; the goals where their cases were measured."""
+    """The tables that a run prints; with the goals if their cases were measured."""
     shown = [times_table, memory_table, floors_table]
     if goals.check(result):
         shown.append(goals_table)
@@ -18,7 +18,7 @@ def tables(result: Result) -> str:
 
 
 def goals_table(result: Result) -> str:
-    """Goal, measured, met; a figure that was not measured is a dash, and not met."""
+    """Goal, measured, met; a figure that was not measured is a dash."""
     rows = [
         (
             goal.text,
@@ -33,7 +33,7 @@ def goals_table(result: Result) -> str:
 
 
 def times_table(result: Result) -> str:
-    """Median milliseconds with the quartiles, and ratios of medians: below 1 ours is slower."""
+    """Median milliseconds with quartiles, and ratios of medians; below 1 ours is slower."""
     names = _contenders(result)
     header = ("case", "mode", "threads", *(f"{name}, ms" for name in names), "vs eager", "vs compile", "floor, ms")
     rows = [
@@ -52,7 +52,7 @@ def times_table(result: Result) -> str:
 
 
 def memory_table(result: Result) -> str:
-    """Bytes saved for backward, peak memory and error: of eager and of ours, and ours over eager."""
+    """Bytes saved for backward, peak memory and error of eager and ours, and the ratios of ours to eager."""
     header = ("case", "saved: eager", "ours", "ratio", "peak: eager", "ours", "ratio", "worst error, ours / eager")
     rows = []
     for row in {row.name: row for row in result.cases}.values():
@@ -79,7 +79,7 @@ def losses(result: Result) -> str:
         for name, timing in row.ms.items()
         if not name.startswith(OURS) and (ratio := timing.median / row.ms[OURS].median) < 1
     ]
-    return f"Ours is slower in: {'; '.join(lost)}." if lost else "Ours is slower in none of the cases."
+    return f"Ours is slower in: {'; '.join(lost)}." if lost else "Ours is not slower in any of the cases."
 
 
 def missing(result: Result) -> str:
@@ -95,20 +95,20 @@ def page(results: Sequence[Result]) -> str:
     )
     return f"""# Benchmarks
 
-Written by `python -m benchmarks.sdi --render` from the files in benchmarks/results, each of one run of the command; do
-not edit. What is measured and how: [benchmarks/README.md](../benchmarks/README.md).
+Written by `python -m benchmarks.sdi --render` from the files in benchmarks/results, each of which is one run of the
+command; do not edit. What is measured and how: [benchmarks/README.md](../benchmarks/README.md).
 
-A time is the median of rounds in which the contenders take turns, with the quartiles in parentheses. A ratio is one of
-medians: above 1 ours is faster. Forward runs under `no_grad`; forward + backward computes the gradient of every input
-and weight. {COMPILE_NOTE}
+A time is the median of rounds in which the contenders take turns, with the quartiles in parentheses. A ratio is a ratio
+of medians: above 1 ours is faster. Forward runs under `no_grad`; forward + backward computes the gradient of every
+input and weight. {COMPILE_NOTE}
 
-`eager` is SDI as the paper's equations read, `eager-channels-last` the same on maps brought to that layout in the timed
-call, `compile` is torch.compile of `eager`. The floor is what the channel mixings alone take at the machine's sgemm
-rate when each is done at the lower of its two resolutions.
+`eager` is SDI written directly from the paper's equations, `eager-channels-last` the same on maps converted to that
+layout in the timed call, `compile` is torch.compile of `eager`. The floor is the time of only the channel mixings at
+the machine's sgemm rate, if each is done at the lower of its two resolutions.
 
-Saved: the storages that autograd keeps for backward, inputs included, each once. Peak: the most memory of a
-training-mode forward beyond what was there before. Both in MiB. Error: of outputs and gradients in the case's dtype
-against float64, the worst kind of tensor, ours over eager's.
+Saved: the storages that autograd keeps for backward, including inputs, each counted once. Peak: the peak memory of a
+training-mode forward beyond what was allocated before. Both in MiB. Error: the error of outputs and gradients in the
+case's dtype against float64, for the worst kind of tensor, ours over eager's.
 
 {machines}"""
 
@@ -151,7 +151,7 @@ The points of one line were timed in turn with each other, on {max(result.settin
 
 
 def _contenders(result: Result) -> list[str]:
-    """Every contender that occurs, in order of appearance, ours last."""
+    """All contenders in the result, in order of appearance, ours last."""
     found = dict.fromkeys(name for row in result.cases for name in row.ms)
     return sorted(found, key=lambda name: name.startswith(OURS))
 
@@ -186,7 +186,7 @@ def mebibytes(number: int | None) -> str:
 
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    """Markdown, its columns padded so that it reads on a console too."""
+    """A Markdown table with padded columns, so that it is readable on a console too."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
     lines = [f"| {' | '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))} |" for row in cells]

@@ -1,4 +1,4 @@
-"""What the command writes: the types of a result and of its JSON. The keys are those of README.md."""
+"""The types of a result, and of the JSON that the command writes. README.md lists the keys."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,11 +37,11 @@ class Settings:
     """How much is measured.
 
     Args:
-        threads: numbers of threads; the largest alone for cases beyond `cases.QUICK`.
-        rounds, seconds: of each group and mode, see `measure.interleave`.
+        threads: numbers of threads; cases outside `cases.QUICK` are measured only with the largest.
+        rounds, seconds: per group and mode, see `measure.interleave`.
         compiled: the modes in which torch.compile competes; compiling takes most of the time.
-        channels_last: whether eager PyTorch competes in the other layout.
-        peaks: the contenders whose peak memory is measured, each in processes of its own.
+        channels_last: whether eager PyTorch also competes in channels last.
+        peaks: the contenders whose peak memory is measured, each in separate processes.
     """
 
     threads: tuple[Annotated[int, Field(ge=1)], ...]
@@ -56,7 +56,7 @@ class Settings:
 
 @dataclass(frozen=True, config=STRICT)
 class Floor:
-    """What the machine can do at a number of threads, see `floors.measure`."""
+    """The machine's rates for a number of threads, see `floors.measure`."""
 
     threads: int
     sgemm_gflops: _Rate
@@ -66,7 +66,7 @@ class Floor:
 
 @dataclass(frozen=True, config=STRICT)
 class Row:
-    """One case in one mode at one number of threads; the rows of one `group` were timed in turn with each other."""
+    """One case in one mode with one number of threads; rows of the same `group` were timed in turn with each other."""
 
     name: str
     group: str
@@ -110,7 +110,7 @@ class Result:
 def timed(
     case: Case, group: str, mode: Mode, threads: int, times: Mapping[str, Timing], rounds: int, floor: Floor
 ) -> Row:
-    """The times of one case, and how many times faster ours is: above 1 it wins."""
+    """The times of one case, and how many times faster ours is; above 1 ours wins."""
     ours = times[OURS].median
     return Row(
         name=case.name,
@@ -136,7 +136,7 @@ def timed(
 def weighed(
     row: Row, saved: Mapping[str, int], peaks: Mapping[str, int], error: dict[str, dict[str, float]] | None
 ) -> Row:
-    """The row with bytes and errors, and which part of eager's ours takes: below 1 it wins."""
+    """The row with bytes and errors, and the ratios of ours to eager; below 1 ours wins."""
     return replace(
         row,
         saved_bytes=dict(saved),
@@ -156,7 +156,7 @@ def to_json(result: Result) -> str:
 
 
 def from_json(text: str) -> Result:
-    """The result of a JSON text. A ValueError names the first keys that are missing, unknown or of another type."""
+    """The result in a JSON text. A ValueError names the first keys that are missing, unknown or of the wrong type."""
     try:
         return _ADAPTER.validate_json(text, strict=True)
     except ValidationError as error:

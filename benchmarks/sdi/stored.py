@@ -1,7 +1,7 @@
-"""Results in benchmarks/results: read, and refused where no run of the command can have written them.
+"""Reads the results in benchmarks/results, and refuses those that no run of the command can have written.
 
-A figure that follows from others is computed again, and the recorded command says which cases, contenders and numbers
-of threads there are. A result joined of several runs, or edited, does not pass.
+Figures that follow from others are recomputed, and the recorded command determines the cases, contenders and numbers of
+threads. A result that was joined from several runs, or edited, does not pass.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ def files() -> list[Path]:
 
 
 def read(file: Path) -> Result:
-    """The result of a file; a ValueError says what the command would not have written."""
+    """The result in a file. A ValueError says what the command would not have written."""
     try:
         found = result.from_json(file.read_text())
     except ValueError as error:
@@ -37,7 +37,7 @@ def read(file: Path) -> Result:
 
 
 def problems(found: Result) -> Iterator[str]:
-    """What one run of the recorded command would have written otherwise."""
+    """What one run of the recorded command would have written differently."""
     machine, settings = found.machine, found.settings
     processor = machine.gpus[0] if machine.gpus else machine.cpu
     if machine.name != environment.machine_name(processor, machine.cores):
@@ -93,7 +93,7 @@ def _of_row(row: Row, found: Result) -> Iterator[str]:
     again = result.weighed(again, row.saved_bytes, row.peak_bytes, row.error)
     for key in (field.name for field in fields(row)):
         if getattr(row, key) != getattr(again, key):
-            yield f"{key} is {getattr(row, key)}, and {getattr(again, key)} by the other figures"
+            yield f"{key} is {getattr(row, key)}, but the other figures give {getattr(again, key)}"
     if row.rounds < settings.rounds:
         yield f"{row.rounds} rounds"
     if list(row.ms) != suite.timed_names(case, row.mode, settings):

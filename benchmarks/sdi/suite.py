@@ -23,7 +23,7 @@ def run(names: Iterable[str], settings: Settings) -> Result:
     """Measure every case by name. A ValueError says which name is unknown."""
     groups, start = cases.groups(names), time.perf_counter()
     before = torch.get_num_threads()
-    machine = Machine(**environment.machine())  # its load, before the run adds to it
+    machine = Machine(**environment.machine())  # first, so that the load does not include this run
     rates: dict[int, Floor] = {}
     rows: list[Row] = []
     try:
@@ -49,13 +49,13 @@ def run(names: Iterable[str], settings: Settings) -> Result:
 
 
 def _group(group: str, members: Sequence[Case], settings: Settings, rates: Mapping[int, Floor]) -> list[Row]:
-    """The rows of the cases that are timed in turn: one after the other for each number of threads and mode."""
+    """The rows of the cases that are timed in turn, for each number of threads and mode."""
     rows: list[Row] = []
     saved: dict[str, dict[str, int]] = {case.name: {} for case in members}
     for threads in group_threads(group, settings):
         torch.set_num_threads(threads)
         for mode in settings.modes:
-            torch._dynamo.reset()  # nothing compiled for the group before is looked through
+            torch._dynamo.reset()  # so that dynamo does not search the code of earlier groups
             training = mode != "forward"
             built = {
                 case: [contenders.build(case, name, training=training, device=settings.device) for name in names]
@@ -87,13 +87,13 @@ def group_threads(group: str, settings: Settings) -> Sequence[int]:
 
 
 def built_names(case: Case, mode: Mode, settings: Settings) -> list[str]:
-    """The contenders of a case in a mode, without the CUDA graphs made of them."""
+    """The contenders of a case in a mode, without their CUDA graphs."""
     compiled = mode in settings.compiled and case.name not in cases.SCALING
     return contenders.names(case, compiled=compiled, channels_last=settings.channels_last)
 
 
 def timed_names(case: Case, mode: Mode, settings: Settings) -> list[str]:
-    """All whose times a row holds."""
+    """All contenders whose times are in a row."""
     graphs = [_graph(name) for name in (EAGER, OURS)] if settings.device == "cuda" else []
     return [*built_names(case, mode, settings), *graphs]
 

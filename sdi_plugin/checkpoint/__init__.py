@@ -1,4 +1,4 @@
-"""Weights from files: read, recognised, renamed, and loaded entirely or not at all."""
+"""Weights from files: read, recognised, renamed, and loaded completely or not at all."""
 
 from sdi_plugin.checkpoint.architecture import describe, without_weights
 from sdi_plugin.checkpoint.errors import CheckpointError

@@ -1,8 +1,8 @@
-"""What training frameworks store beside tensors, as stand-ins that are safe to unpickle with weights_only=True.
+"""Stand-ins for what training frameworks store beside tensors, safe to unpickle with weights_only=True.
 
-nnU-Net's checkpoints hold numpy's numbers, mmengine's hold numpy's numbers and arrays and its HistoryBuffer. Admitting
-numpy's own classes to torch.load would let a file set a dtype's flags and fields, by which numpy reads memory at
-addresses of the file's choice. The stand-ins take numbers alone, and copy them out of the file's bytes.
+nnU-Net's checkpoints contain numpy numbers; mmengine's contain numpy numbers and arrays and its HistoryBuffer. If
+numpy's own classes were admitted to torch.load, a file could set a dtype's flags and fields, which can make numpy read
+memory at addresses that the file chooses. The stand-ins accept only numbers, and copy them out of the file's bytes.
 """
 
 import math
@@ -27,7 +27,7 @@ def _shown(value: Any) -> str:
 
 
 class _DType:
-    """numpy.dtype of numbers: their kind, and the byte order that BUILD brings."""
+    """Stands for numpy.dtype, for numbers: their kind, and the byte order that the pickle's BUILD sets."""
 
     def __init__(self, kind: Any, align: Any = False, copy: Any = True):
         if type(kind) is not str or not _NUMBERS.fullmatch(kind):
@@ -51,12 +51,12 @@ class _DType:
             raise _refuse(f"the shape {_shown(shape)}")
         dtype = np.dtype(self.kind if self.order == "=" else self.order + self.kind)
         if type(raw) is not bytes or len(raw) != math.prod(shape) * dtype.itemsize:
-            raise _refuse(f"data that are not {math.prod(shape)} numbers of {dtype.itemsize} bytes")
+            raise _refuse(f"data other than {math.prod(shape)} numbers of {dtype.itemsize} bytes")
         return np.frombuffer(raw, dtype).reshape(shape, order=order).copy(order=order)
 
 
 class Array:
-    """numpy.ndarray: `array` once BUILD has brought the numbers; copies and pickles are numpy's own arrays."""
+    """Stands for numpy.ndarray: `array` is set by the pickle's BUILD; copies and pickles are numpy's own arrays."""
 
     array: Any = None
 
@@ -78,7 +78,7 @@ class Array:
 
 
 class History:
-    """mmengine's HistoryBuffer, of which nothing is kept."""
+    """Stands for mmengine's HistoryBuffer, and keeps nothing of it."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -97,16 +97,16 @@ def _scalar(dtype: Any, raw: Any) -> Any:
 
 
 def _no_bytes() -> bytes:
-    """bytes(), as which protocol 2 pickles the data of an empty array."""
+    """bytes(): what protocol 2 pickles as the data of an empty array."""
     return b""
 
 
 def admitted(history: type = History) -> list[Any]:
-    """The stand-ins, under the names by which pickles ask for what they stand for, for add_safe_globals.
+    """The stand-ins for add_safe_globals, under the names of the originals, which pickles ask for.
 
     Args:
-        history: stands for mmengine's HistoryBuffer. Its statistics are None in the pickled state: they are methods of
-            the class, and getattr would open the way to any code.
+        history: stands for mmengine's HistoryBuffer. The statistics in its pickled state become None: they are methods
+            of the class, and a real getattr would give a pickle access to any code.
     """
 
     def statistic(owner: Any, name: Any) -> None:
@@ -129,7 +129,7 @@ def admitted(history: type = History) -> list[Any]:
 
 @contextmanager
 def admitting(stand_ins: Sequence[Any] | None = None) -> Iterator[None]:
-    """Admit stand-ins (by default `admitted()`) to torch.load; what others admit under their names waits meanwhile."""
+    """Admit stand-ins (by default `admitted()`) to torch.load, in place of what others have admitted by these names."""
     stand_ins = admitted() if stand_ins is None else stand_ins
     names = {_full_name(each) for each in stand_ins}
     hidden = [each for each in torch.serialization.get_safe_globals() if _full_name(each) in names]
@@ -141,7 +141,7 @@ def admitting(stand_ins: Sequence[Any] | None = None) -> Iterator[None]:
 
 
 def plain(found: Any) -> Any:
-    """What torch.load found, with numpy's arrays in place of their stand-ins, in its dicts and lists themselves."""
+    """What torch.load found, with numpy arrays in place of their stand-ins. Changes its dicts and lists in place."""
     seen: set[int] = set()
 
     def replace(value: Any) -> Any:
@@ -165,14 +165,14 @@ def _exchange(old: Sequence[Any], new: Sequence[Any]) -> None:
 
 
 def _full_name(admitted: Any) -> str:
-    """The name by which a pickle asks for it; torch since 2.6 takes pairs of an object and its name, too."""
+    """The name by which a pickle asks for it. Since 2.6, torch also accepts pairs of an object and its name."""
     if isinstance(admitted, tuple):
         return admitted[1]
     return f"{admitted.__module__}.{admitted.__qualname__}"
 
 
 def _under(module: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` under another name; torch before 2.6 knows a function by no other than its own."""
+    """`function` under another name: torch before 2.6 admits a function only under its own."""
 
     def renamed(*args: Any) -> Any:
         return function(*args)

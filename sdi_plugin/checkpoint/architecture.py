@@ -1,4 +1,4 @@
-"""What a state dict says about the network that it belongs to."""
+"""What a state dict says about the network to which it belongs."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from sdi_plugin.checkpoint.names import ENCODER, convert
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
-# Channels of the first stage and blocks of every stage. Wang et al. 2022, PVT v2, arXiv 2106.13797, table 1
+# Channels of the first stage and blocks per stage. Wang et al. 2022, PVT v2, arXiv 2106.13797, table 1.
 _PVT_V2: dict[tuple[int, tuple[int, ...]], str] = {
     (32, (2, 2, 2, 2)): "pvt_v2_b0",
     (64, (2, 2, 2, 2)): "pvt_v2_b1",
@@ -24,7 +24,7 @@ _PVT_V2: dict[tuple[int, tuple[int, ...]], str] = {
 
 
 def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments of `UNetV2` that build the network of these weights, from their names and shapes.
+    """The arguments of `UNetV2` that build the network for these weights, derived from their names and shapes.
 
     Args:
         state: official, core, smp or nnunet, with a PVTv2 encoder.
@@ -33,8 +33,8 @@ def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
         encoder, in_channels, classes, channels, deep_supervision (the number of heads, or 0 for one), norm, fusion.
 
     Raises:
-        CheckpointError: another architecture, an encoder alone or other than pvt_v2_b0 to b5 (and b2_li), or without
-            the parameters that tell.
+        CheckpointError: another architecture; only an encoder, or one other than pvt_v2_b0 to b5 (and b2_li); or the
+            parameters that identify the network are missing.
 
     Examples:
         >>> from sdi_plugin import checkpoint
@@ -64,7 +64,7 @@ def describe_core(core: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def without_weights(build: Callable[[], _Module]) -> _Module:
-    """build() on the meta device, for the names and shapes of its parameters alone.
+    """build() on the meta device: gives only the names and shapes of the parameters.
 
     Examples:
         >>> from sdi_plugin import UNetV2, checkpoint
@@ -75,7 +75,7 @@ def without_weights(build: Callable[[], _Module]) -> _Module:
     try:
         with torch.device("meta"):
             return build()
-    except (NotImplementedError, RuntimeError):  # timm of old reads values of tensors while it builds
+    except (NotImplementedError, RuntimeError):  # older timm reads values of tensors while it builds
         with torch.random.fork_rng(devices=[]):
             return build()
 
@@ -94,9 +94,9 @@ def _encoder(core: Mapping[str, Tensor], width: int) -> str:
     depths = tuple(sum(stage == other for other, _ in blocks) for stage in stages)
     if (width, depths) not in _PVT_V2:
         raise CheckpointError(
-            f"Expected an encoder pvt_v2_b0 to pvt_v2_b5, got {width} channels and {depths} blocks in its stages."
+            f"Expected an encoder pvt_v2_b0 to pvt_v2_b5, got one with {width} channels and {depths} blocks per stage."
         )
-    linear = f"{ENCODER}stages_3.blocks.0.attn.sr.weight" in core  # others attend to every pixel of the last stage
+    linear = f"{ENCODER}stages_3.blocks.0.attn.sr.weight" in core  # only b2_li has it in the last stage
     return _PVT_V2[width, depths] + ("_li" if linear else "")
 
 

@@ -1,4 +1,4 @@
-"""What `sdi-plugin convert` asks of the core and of each adapter, and what it hands them."""
+"""The interface between `sdi-plugin convert`, the core and each adapter."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sdi_plugin.checkpoint.architecture import describe_core
 from sdi_plugin.checkpoint.names import from_core, to_core
 
-# Beside config.json, in the folders of Hugging Face's save_pretrained, which smp's models have.
+# The file beside config.json in folders written by Hugging Face's save_pretrained, as smp's models do.
 WEIGHTS = "model.safetensors"
 
 
@@ -19,7 +19,7 @@ class Recognised:
     """Weights of a whole network, recognised once.
 
     Attributes:
-        naming: that they came in, see `identify`.
+        naming: the naming of the file, see `identify`.
         description: the arguments of the core's `UNetV2`, see `describe`.
         core: the weights under the core's names.
         dropped: the names that have no counterpart, see `convert`.
@@ -64,10 +64,10 @@ class Converted:
     """Weights that fit their network, ready to be written.
 
     Attributes:
-        state: under the names of the target.
-        network: that `Export.build` built, without weights.
-        description: from which it was built.
-        metadata: texts for a file that has room for them.
+        state: the weights under the names of the target.
+        network: what `Export.build` built, without weights.
+        description: the arguments from which it was built.
+        metadata: texts for file formats that can store them.
 
     Examples:
         >>> from sdi_plugin import UNetV2, checkpoint
@@ -85,13 +85,13 @@ class Converted:
 class Export(Protocol):
     """How checkpoints of one framework are built and saved: the module `export` of its adapter has these names.
 
-    The module is imported when its framework is asked for, by --to. A file is recognised and read by the core
-    (`recognise`, `read`), for which the framework that wrote it need not be installed; the names of its parameters are
-    therefore in `checkpoint/names.py`.
+    The module is imported when --to names its framework. The core reads and recognises files (`read`, `recognise`), so
+    that the framework that wrote a file need not be installed; this is why all parameter names are in
+    `checkpoint/names.py`.
 
     Attributes:
-        SUFFIXES: that the target may have; the empty string stands for a folder.
-        OUT: the rest of "expected OUT ..." for a target of another suffix.
+        SUFFIXES: suffixes that the target may have; the empty string stands for a folder.
+        OUT: the rest of the message "expected OUT ..." for a target with another suffix.
 
     Examples:
         >>> from sdi_plugin import checkpoint
@@ -105,14 +105,14 @@ class Export(Protocol):
     OUT: str
 
     def build(self, description: Mapping[str, Any]) -> Any:
-        """The framework's network of `describe`'s arguments, whose state dict has the names of the target.
+        """The framework's network for the arguments of `describe`; its state dict has the names of the target.
 
-        Called on the meta device. ValueError or RuntimeError: there is no such network.
+        Called on the meta device. Raises ValueError or RuntimeError if there is no such network.
         """
         ...
 
     def write(self, target: Path, converted: Converted) -> str:
-        """Write the weights, whole or not at all. Returns what the user needs to know to use them, or the empty string.
+        """Write the weights, completely or not at all. Returns what the user needs to know, or the empty string.
 
         Raises:
             OSError: the target cannot be written.

@@ -1,4 +1,4 @@
-"""Weights into networks: compared entirely first, so that a load that fails changes nothing."""
+"""Weights into networks: everything is compared first, so that a failed load changes nothing."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,25 +31,25 @@ def load(model: nn.Module, path: str | Path, heads: str = "strict") -> list[str]
 def load_state(model: nn.Module, state: Mapping[str, Tensor], heads: str = "strict") -> list[str]:
     """Load official, core, smp or nnunet weights into a core `UNetV2`, all of them or none.
 
-    An official checkpoint has four heads. To have all of them, as the published evaluation needs, build
-    `UNetV2(deep_supervision=4)`; to predict with the finest alone, pass heads="drop".
+    An official checkpoint has four heads. To load all of them, as the published evaluation requires, build
+    `UNetV2(deep_supervision=4)`; to predict with only the finest, pass heads="drop".
 
     Args:
-        model: its shapes must be those of the weights; `describe(state)` tells the arguments.
+        model: its shapes must be those of the weights; `describe(state)` returns the arguments to build it.
         heads: "strict", or "drop" to leave out the coarser heads that the model does not have.
 
     Returns:
         The names that have no counterpart in the model and were dropped, see `convert`.
 
     Raises:
-        CheckpointError: names that are missing or unexpected, or other shapes; the model is unchanged.
-        ValueError: another `heads`.
+        CheckpointError: missing or unexpected names, or different shapes; the model is unchanged.
+        ValueError: an unknown `heads`.
 
     Examples:
         >>> from sdi_plugin import checkpoint
         >>> state = checkpoint.read("UNet_v2_official.pth")
         >>> from sdi_plugin import UNetV2
-        >>> model = UNetV2("pvt_v2_b0", classes=2)  # the finest head alone
+        >>> model = UNetV2("pvt_v2_b0", classes=2)  # only the finest head
         >>> dropped = checkpoint.load_state(model, state, heads="drop")
     """
     if heads not in ("strict", "drop"):
@@ -71,17 +71,17 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], heads: str = "stri
 def load_encoder(model: nn.Module, path: str | Path, owner: str) -> None:
     """Load a file into a feature pyramid of timm, all of its parameters or none.
 
-    The file may hold the encoder alone (official PVTv2; timm's names, as a classifier or a pyramid) or a whole U-Net v2
-    (official, core, smp, nnunet). What timm's classifier has and the pyramid has not, its head above all, is left out.
-    For images of other than 3 channels the first convolution is adapted as timm does.
+    The file may contain only the encoder (official PVTv2; timm's names, as a classifier or a pyramid) or a whole U-Net
+    v2 (official, core, smp, nnunet). Parameters that only timm's classifier has, such as its head, are left out. If the
+    images do not have 3 channels, the first convolution is adapted as timm does.
 
     Args:
-        model: of `timm.create_model(owner, features_only=True)`.
-        owner: timm's name, or smp's for it, with the prefix tu-.
+        model: the result of `timm.create_model(owner, features_only=True)`.
+        owner: timm's name, or smp's name for it, with the prefix tu-.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: unreadable (see `read`), names that are missing or unexpected, or other shapes; the model is
+        CheckpointError: unreadable (see `read`), missing or unexpected names, or different shapes; the model is
             unchanged.
 
     Examples:
@@ -91,7 +91,7 @@ def load_encoder(model: nn.Module, path: str | Path, owner: str) -> None:
         >>> checkpoint.load_encoder(encoder, "pvt_v2_b0.pth", owner="pvt_v2_b0")
     """
     expected = model.state_dict()
-    # timm's pyramids have their classifier's names but for some dots: stages_0 is stages.0 there.
+    # timm's pyramids and classifiers have the same names except for some dots: stages_0 is stages.0 in a classifier.
     own_names = {_flat(key): key for key in expected}
     try:
         found = encoder_of(read(path))
@@ -113,7 +113,7 @@ def load_encoder(model: nn.Module, path: str | Path, owner: str) -> None:
 
 
 def check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], owner: str) -> None:
-    """Raise a CheckpointError that names what differs between two state dicts in names and shapes.
+    """Raise a CheckpointError that says how two state dicts differ, if their names or shapes do.
 
     Examples:
         >>> import torch
@@ -128,9 +128,9 @@ def check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], owner: st
         differences.append(f"Unexpected: {shorten(unexpected)}.")
     if other := [_difference(key, state[key], expected[key]) for key in expected if key in state]:
         other = [text for text in other if text]
-        differences += [f"Of other shapes: {shorten(other)}."] if other else []
+        differences += [f"Different shapes: {shorten(other)}."] if other else []
     if differences:
-        raise CheckpointError(f"{owner}: the checkpoint does not match, nothing was loaded. {' '.join(differences)}")
+        raise CheckpointError(f"{owner}: the checkpoint does not match; nothing was loaded. {' '.join(differences)}")
 
 
 def _difference(name: str, value: Tensor, expected: Tensor) -> str:
@@ -146,14 +146,14 @@ def _difference(name: str, value: Tensor, expected: Tensor) -> str:
 def _cure(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], surplus: list[str]) -> str:
     try:
         arguments, built = describe(state), describe(expected)
-    except CheckpointError:  # another encoder, or too little left to tell: the differences must do
+    except CheckpointError:  # another encoder, or too few parameters to describe it
         return ""
     if arguments == built:
         return ""
     call = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     only_heads = surplus and arguments | {"deep_supervision": built["deep_supervision"]} == built
     drop = ', or pass heads="drop" to leave out its coarser heads' if only_heads else ""
-    return f" The weights are those of UNetV2({call}): build that{drop}."
+    return f" The weights are those of UNetV2({call}): build that network{drop}."
 
 
 def _of_file(path: str | Path, error: CheckpointError) -> CheckpointError:
@@ -174,7 +174,7 @@ def _classifier_names(owner: str) -> set[str]:
 
 
 def _adapt_first_conv(model: Any, state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """timm's rule: one channel gets the sum over RGB; others repeat RGB, scaled to keep the response's size."""
+    """timm's rule: one channel gets the sum over RGB; more channels repeat RGB, scaled to keep the response's size."""
     from timm.models import adapt_input_conv
 
     first = getattr(model, "pretrained_cfg", {}).get("first_conv") or ()

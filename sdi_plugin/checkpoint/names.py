@@ -1,12 +1,12 @@
-"""The namings of parameters, and the way from each of them to the core's.
+"""The namings of parameters, and the conversion from each of them to the core's.
 
 official  the authors' U-Net v2, in both variants: encoder.backbone.* with sdi_1.*, backbone.* with attention_1.*
 core      sdi_plugin.UNetV2
 smp       sdi_plugin.adapters.smp.UNetV2
 mmseg     mmseg's EncoderDecoder with PVTv2 and UNetV2Head of sdi_plugin.adapters.mmsegmentation
 nnunet    sdi_plugin.adapters.nnunet.PVTUNetV2
-pvt_v2    the encoder alone as PVTv2's authors publish it, with its classifier
-timm      the encoder alone as timm publishes it
+pvt_v2    only the encoder, as PVTv2's authors publish it, with its classifier
+timm      only the encoder, as timm publishes it
 """
 
 import re
@@ -16,15 +16,15 @@ from torch import Tensor
 
 from sdi_plugin.checkpoint.errors import CheckpointError
 
-ENCODER = "encoder.model."  # of the core and smp, before timm's own names
-_LEVELS = 4  # of the official network
+ENCODER = "encoder.model."  # the prefix of timm's names in the core and smp
+_LEVELS = 4  # levels of the official network
 
 
 def identify(state: Mapping[str, Tensor]) -> str:
-    """The naming: "official", "core", "smp", "mmseg", "nnunet", or, of an encoder alone, "pvt_v2" or "timm".
+    """The naming: "official", "core", "smp", "mmseg" or "nnunet"; for only an encoder, "pvt_v2" or "timm".
 
     Raises:
-        CheckpointError: of another architecture.
+        CheckpointError: another architecture.
 
     Examples:
         >>> from sdi_plugin import checkpoint
@@ -50,12 +50,12 @@ def convert(state: Mapping[str, Tensor], to: str = "core") -> tuple[dict[str, Te
 
     Returns:
         The renamed state dict, and the names in `state` that have no counterpart and were dropped: the official
-        network's unused deconv5 and its encoder's classifier, smp's classification head, mmseg's auxiliary head. A
-        name that no naming knows is kept as it is, for `check` to find.
+        network's unused deconv5 and its encoder's classifier, smp's classification head, mmseg's auxiliary head.
+        Unknown names are kept unchanged, so that `check` finds them.
 
     Raises:
-        CheckpointError: of another architecture, an encoder alone, or two names for the same parameter.
-        ValueError: another `to`.
+        CheckpointError: another architecture, only an encoder, or two names for the same parameter.
+        ValueError: an unknown `to`.
 
     Examples:
         >>> from sdi_plugin import checkpoint
@@ -75,7 +75,7 @@ def to_core(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor], list[s
     naming = identify(state)
     if naming in ("pvt_v2", "timm"):
         raise CheckpointError(
-            "Expected the weights of a whole network, got those of an encoder alone. "
+            "Expected the weights of a whole network, got only those of an encoder. "
             "Load them with UNetV2(encoder_weights=FILE)."
         )
     return naming, *_TO_CORE[naming](state)
@@ -87,7 +87,7 @@ def from_core(core: Mapping[str, Tensor], to: str) -> dict[str, Tensor]:
 
 
 def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's weights under timm's names; of a state dict that no naming knows, all of it."""
+    """The encoder's weights under timm's names; if the naming is unknown, the whole state dict."""
     naming = _naming(state)
     if naming in _TO_CORE:
         whole, _ = convert(state)
@@ -114,7 +114,7 @@ def rename(state: Mapping[str, Tensor], name_of: Callable[[str], str]) -> dict[s
 
 
 def shorten(names: list[str], limit: int = 10) -> str:
-    """The first names, and how many more there are."""
+    """The first `limit` names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
@@ -189,13 +189,13 @@ def _from_nnunet(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[s
     if any(key.startswith("encoder.stages.") for key in state):
         raise CheckpointError(
             "Expected the weights of nnU-Net's nnUNetTrainerUNetV2PVT, got those of nnUNetTrainerUNetV2, whose encoder "
-            "is that of an nnU-Net plan: it has no counterpart outside nnU-Net. Use the model in nnU-Net."
+            "comes from an nnU-Net plan: it has no counterpart outside nnU-Net. Use the model in nnU-Net."
         )
     return rename(state, lambda key: re.sub(r"^decoder\.seg_layers\.", "decoder.heads.", key)), []
 
 
 def _nnunet_name(key: str) -> str:
-    """Core -> nnunet: nnU-Net knows heads by that name."""
+    """Core -> nnunet: nnU-Net expects heads under this name."""
     return re.sub(r"^decoder\.heads\.", "decoder.seg_layers.", key)
 
 
@@ -210,7 +210,7 @@ def _core_name_of_official(key: str) -> str:
 
 
 def _official_name(key: str) -> str:
-    """Official -> core for everything but the encoder. Its levels count from 1; its heads run from coarse to fine."""
+    """Official -> core for everything but the encoder. Its levels count from 1; its heads go from coarse to fine."""
     part = re.match(r"(ca|sa|Translayer|sdi|attention|seg_outs|deconv)[_.]?(\d)\.(.+)", key)
     if part is None:
         return key

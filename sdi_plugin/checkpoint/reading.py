@@ -1,4 +1,4 @@
-"""State dicts from files of torch.save and safetensors, told apart by content; nothing in them is ever run."""
+"""State dicts from files of torch.save and safetensors, told apart by content. Code in a file is never run."""
 
 import errno
 import json
@@ -19,23 +19,23 @@ from sdi_plugin.checkpoint.errors import CheckpointError
 from sdi_plugin.checkpoint.tensors import EXPANSION, usable
 
 _NESTINGS = ("state_dict", "model", "network_weights", "model_state_dict")
-_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and DDP, and of torch.compile
+_PREFIXES = ("module.", "_orig_mod.")  # from DataParallel and DDP, and from torch.compile
 _EXPECTED = "expected a file of torch.save or safetensors"
 
 
 def read(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, on the CPU.
 
-    Whatever its suffix, the file may be one of torch.save (a state dict, or one under "state_dict", "model",
-    "network_weights" or "model_state_dict") or of safetensors. The prefixes "module." and "_orig_mod." are taken off;
-    entries that are not tensors (an epoch, an optimiser's state, nnU-Net's and mmengine's logs) are left out.
+    The file may be one of torch.save (a state dict, or one under "state_dict", "model", "network_weights" or
+    "model_state_dict") or of safetensors; its suffix does not matter. The prefixes "module." and "_orig_mod." are
+    removed; entries that are not tensors (an epoch, an optimiser's state, nnU-Net's and mmengine's logs) are left out.
     torch.load runs with weights_only=True.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: not a file (a folder, a FIFO), an empty file, not a checkpoint, truncated, damaged, classes
+        CheckpointError: not a file (a folder, a FIFO), an empty, truncated or damaged file, not a checkpoint, classes
             that weights_only refuses, no tensors, or tensors without data, see `tensors.usable`.
-        ImportError: a safetensors file, and safetensors is not installed.
+        ImportError: it is a safetensors file, and safetensors is not installed.
 
     Examples:
         >>> from sdi_plugin import checkpoint
@@ -55,16 +55,16 @@ def read(path: str | Path) -> dict[str, Tensor]:
 
 
 def contents(path: Path, map_location: Any = "cpu", stand_ins: Sequence[Any] | None = None) -> Any:
-    """All that a checkpoint holds, as `read` finds it: of torch.save whatever was saved, of safetensors its tensors.
+    """Everything in a checkpoint: for torch.save, whatever was saved; for safetensors, its tensors.
 
     Args:
-        map_location: of torch.load; safetensors stay on the CPU.
-        stand_ins: what torch.load admits beside tensors, see `admitted`.
+        map_location: for torch.load; safetensors stay on the CPU.
+        stand_ins: what torch.load admits besides tensors, see `admitted`.
     """
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if not path.is_file():  # opening a FIFO would wait for a writer
-        what = "a folder" if path.is_dir() else "a FIFO, a device or a socket. Copy what it gives into a file"
+        what = "a folder" if path.is_dir() else "a FIFO, a device or a socket. Copy its content into a file"
         raise CheckpointError(f"{path}: {_EXPECTED}, got {what}.")
     try:
         with path.open("rb") as file:
@@ -77,7 +77,7 @@ def contents(path: Path, map_location: Any = "cpu", stand_ins: Sequence[Any] | N
         _check_zip(path)
     elif start[8:9] == b"{":
         return _read_safetensors(path, int.from_bytes(start[:8], "little"))
-    elif start[0] != 0x80 or start[1:2] not in (b"\x02", b"\x03", b"\x04", b"\x05"):  # a pickle: torch before 1.6
+    elif start[0] != 0x80 or start[1:2] not in (b"\x02", b"\x03", b"\x04", b"\x05"):  # no pickle of torch before 1.6
         raise CheckpointError(f"{path}: not a checkpoint: {_EXPECTED}, but it starts with {start!r}.")
     return _read_torch(path, map_location, stand_ins)
 
@@ -100,7 +100,7 @@ def _check_zip(path: Path) -> None:
             expanded = sum(entry.file_size for entry in archive.infolist())
     except CheckpointError:
         raise
-    except Exception as error:  # besides BadZipFile what the decoding of names and numbers raises
+    except Exception as error:  # BadZipFile, or an error from decoding names and numbers
         raise _damaged(path, error) from error
     if "constants.pkl" in names:
         raise CheckpointError(f"{path}: expected a state dict, got TorchScript. Save its state_dict() with torch.save.")
@@ -115,9 +115,9 @@ def _check_zip(path: Path) -> None:
 
 def _read_torch(path: Path, map_location: Any, stand_ins: Sequence[Any] | None) -> Any:
     try:
-        # A file, not its path: by the path's suffix torch would take it for safetensors.
+        # Pass a file, not its path: torch would read one with the suffix .safetensors as safetensors.
         with warnings.catch_warnings(), admitting(stand_ins), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # torch's own, about its formats of old
+            warnings.simplefilter("ignore")  # torch warns about its older formats
             return torch.load(file, map_location=map_location, weights_only=True)
     except EOFError as error:
         raise _truncated(path, "the file ends too early") from error
@@ -127,7 +127,7 @@ def _read_torch(path: Path, map_location: Any, stand_ins: Sequence[Any] | None) 
         if "unexpected EOF" in str(error):
             raise _truncated(path, "the file ends too early") from error
         raise _damaged(path, error) from error
-    except Exception as error:  # a pickle gone wrong fails in as many ways as there are opcodes
+    except Exception as error:  # a damaged pickle can raise any type of error
         raise _damaged(path, error) from error
 
 
@@ -141,13 +141,13 @@ def refused(path: Path, error: Exception) -> CheckpointError:
     what = f"the class {name.group(1)}" if name else "other classes"
     return CheckpointError(
         f"{path}: expected tensors only, got a pickle with {what}, which could run code; it was not run. "
-        "Save the network's state_dict() alone, where you trust the file."
+        "If you trust the file, load it yourself and save only the network's state_dict()."
     )
 
 
 def _read_safetensors(path: Path, header_size: int) -> dict[str, Tensor]:
     size = path.stat().st_size
-    # A text that happens to have "{" there announces a header of more than 2**53 bytes; the format's limit is 100 MB.
+    # A text that happens to have "{" there would mean a header of more than 2**53 bytes; the format's limit is 100 MB.
     if header_size > 100_000_000:
         raise CheckpointError(f"{path}: not a checkpoint: {_EXPECTED}.")
     if size < 8 + header_size:
@@ -165,7 +165,7 @@ def _read_safetensors(path: Path, header_size: int) -> dict[str, Tensor]:
     safetensors = import_safetensors()
     try:
         return safetensors.load_file(path)
-    except Exception as error:  # safetensors_rust.SafetensorError, which derives from Exception alone
+    except Exception as error:  # safetensors_rust.SafetensorError, which derives directly from Exception
         raise _damaged(path, error) from error
 
 
@@ -173,7 +173,7 @@ def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object whose names are all different."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("two entries of one name in the header")
+        raise ValueError("two entries with the same name in the header")
     return found
 
 
@@ -186,7 +186,7 @@ def import_safetensors() -> Any:
 
 
 def _unwrap(found: Any) -> dict[str, Tensor]:
-    seen: set[int] = set()  # a state dict may hold itself
+    seen: set[int] = set()  # a state dict may contain itself
     while isinstance(found, Mapping) and id(found) not in seen:
         seen.add(id(found))
         found = next((found[key] for key in _NESTINGS if isinstance(found.get(key), Mapping)), found)
@@ -200,5 +200,5 @@ def _unwrap(found: Any) -> dict[str, Tensor]:
 
 def _summary(found: Any) -> str:
     if not isinstance(found, Mapping):
-        return f"it holds a {type(found).__name__}"
+        return f"it contains a {type(found).__name__}"
     return "its entries are " + (", ".join(repr(key) for key in list(found)[:10]) or "none at all")

@@ -1,4 +1,4 @@
-"""Tensors of a file as they can be used: with data of their own, and nothing of the file's making around them."""
+"""The tensors of a file, checked for use: with their own data, and without hooks or attributes that the file set."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from sdi_plugin.checkpoint.errors import CheckpointError
 
 # Several names may share memory: in nnU-Net's networks four do.
-EXPANSION = 8  # bytes of tensors for each byte of the file, at most
+EXPANSION = 8  # the most bytes of tensors per byte of the file
 
 _DTYPES = {
     getattr(torch, name)
@@ -21,21 +21,21 @@ _DTYPES = {
 
 
 def usable(state: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
-    """The tensors without hooks, attributes and gradients that a file gave them.
+    """The tensors without the hooks, attributes and gradients that a file gave them.
 
     Args:
-        size: of the file in bytes.
+        size: size of the file in bytes.
 
     Raises:
-        CheckpointError: tensors that hold no data (meta), sparse, nested, quantized, complex or packed ones, or, by
-            strides of 0 or names that share memory, many times the data of the file.
+        CheckpointError: tensors without data (meta), sparse, nested, quantized, complex or packed tensors, or tensors
+            that, through strides of 0 or shared memory, expand to many times the size of the file.
     """
     found = {key: _usable(key, value) for key, value in state.items()}
     needed = {key: value.numel() * value.element_size() for key, value in found.items()}
     if sum(needed.values()) > EXPANSION * size:
         largest = max(needed, key=needed.__getitem__)
         raise CheckpointError(
-            f"expected at most {EXPANSION} bytes of tensors for each byte of the file, got {sum(needed.values())} for "
+            f"expected at most {EXPANSION} bytes of tensors per byte of the file, got {sum(needed.values())} for "
             f"{size}: {largest} has shape {tuple(found[largest].shape)} and strides {found[largest].stride()}. "
             "Save each tensor with .contiguous()."
         )
@@ -43,7 +43,7 @@ def usable(state: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
 
 
 def _usable(name: str, value: Tensor) -> Tensor:
-    # Properties of C and unbound methods: an attribute that the file gave a tensor may hide its methods.
+    # Only properties of the C type and unbound methods: an attribute that the file gave a tensor may hide its methods.
     kind = (
         "a nested tensor"
         if value.is_nested

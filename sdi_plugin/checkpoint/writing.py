@@ -1,4 +1,4 @@
-"""Weights to files of safetensors or torch.save, entirely or not at all."""
+"""Weights to files of safetensors or torch.save, completely or not at all."""
 
 import errno
 import io
@@ -18,8 +18,8 @@ from sdi_plugin.checkpoint.reading import import_safetensors
 def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors, and metadata, to a safetensors file.
 
-    The file appears complete or not at all, and one that is there already is replaced in one step. Equal arguments give
-    equal files. Tensors that share memory are written one by one.
+    The file appears complete or not at all, and an existing one is replaced in one step. Equal arguments give equal
+    files. Tensors that share memory are written separately.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -40,7 +40,7 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
 
 
 def save_torch(path: Path, content: Any) -> None:
-    """torch.save to a file that appears complete or not at all, and replaces one that is there in one step.
+    """torch.save to a file that appears complete or not at all, and replaces an existing one in one step.
 
     Examples:
         >>> from pathlib import Path
@@ -55,7 +55,7 @@ def save_torch(path: Path, content: Any) -> None:
 
 
 def _in_order(data: bytes) -> bytes:
-    """Sort the metadata, whose order safetensors leaves to chance, so that equal weights give equal files."""
+    """Sort the metadata, whose order is random in safetensors, so that equal weights give equal files."""
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
     header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))

@@ -15,11 +15,11 @@ __all__ = ["FUSIONS", "backends", "resize", "resize_smooth_multiply", "resize_sm
 
 
 def backends() -> dict[str, dict[str, bool | str]]:
-    """Tell which implementation serves the ops.
+    """Which implementations of the ops are available here.
 
     Returns:
-        For "reference", "cpu" and "triton": `available`, and the `reason` when it is not (else an empty string).
-        For "cpu" also the `isa`, the instruction set in use: "avx512", "avx2" or "baseline".
+        For "reference", "cpu" and "triton": `available`, and the `reason` if it is not (otherwise the empty string).
+        If "cpu" is available, also `isa`, the instruction set in use: "avx512", "avx2" or "baseline".
 
     Examples:
         >>> from sdi_plugin import ops
@@ -36,7 +36,7 @@ def backends() -> dict[str, dict[str, bool | str]]:
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring a feature map to another level's size, each axis on its own.
+    """Bring a feature map to another level's size, each axis independently.
 
     Shape:
         x: (B, C, *S). Returns (B, C, *size).
@@ -67,25 +67,25 @@ def resize_smooth_multiply(
     fusion: str = "product",
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Resize every level to one level's size, smooth each by a convolution, multiply them together.
+    """Resize every level to one level's size, smooth each with a convolution, multiply them together.
 
     y = fusion( prod_j ( b_j + W_j * resize(x_j) ) )        Peng et al. 2023, arXiv 2311.17791, eq. 3-5
 
     Args:
         xs: the feature maps, fine to coarse.
-        weights, biases: one 3x3 (3x3x3) convolution for every level, zero padding 1.
-        level: index of the target level, 0 the finest.
+        weights, biases: one 3x3 (3x3x3) convolution per level, zero padding 1.
+        level: index of the target level; 0 is the finest.
         fusion: "product", the paper's; or "asinh", 2 asinh(p / 2) of the product p, which stays below 180.
-        out_dtype: of the result; that of xs[level] by default.
+        out_dtype: dtype of the result; that of xs[level] by default.
 
     Shape:
         xs: L tensors (B, C, *S_j); weights: (C_out, C, 3, 3[, 3]); biases: (C_out,). Returns (B, C_out, *S_level).
 
     Convention:
-        `resize` as above. The product is accumulated, and its asinh taken, in float32 (float64 for float64), whatever
-        the inputs.
+        Resizing as in `resize`. The product is accumulated, and its asinh taken, in float32 (float64 for float64) for
+        inputs of any dtype.
 
-    What serves it: see `resize_smooth_multiply_stage`, of which this is one target.
+    This is `resize_smooth_multiply_stage` for one target; see there which kernels compute it.
 
     Examples:
         >>> import torch
@@ -107,35 +107,36 @@ def resize_smooth_multiply_stage(
     fusion: str = "product",
     out_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
-    """`resize_smooth_multiply` for several target levels at once, which reads and pools each map once.
+    """`resize_smooth_multiply` for several target levels at once: each map is read and pooled once.
 
     Args:
         xs: the feature maps, fine to coarse.
         weights, biases: those of targets[0] for every level, then those of targets[1], ...
-        targets: indices of the target levels, 0 the finest.
+        targets: indices of the target levels; 0 is the finest.
         fusion: as for `resize_smooth_multiply`.
-        out_dtype: of the results; that of xs[target] by default.
+        out_dtype: dtype of the results; that of xs[target] by default.
 
     Shape:
         xs: L tensors (B, C, *S_j); weights: T * L tensors (C_out, C, 3, 3[, 3]); biases: T * L tensors (C_out,).
         Returns T tensors (B, C_out, *S_target).
 
     Raises:
-        ValueError: not one weight and one bias for every target and level; a target out of range; another fusion;
-            a map without pixels. A batch of 0 has an empty result.
+        ValueError: the numbers of weights and biases are not one per target and level; a target is out of range; an
+            unknown fusion; a map without pixels. A batch of 0 has an empty result.
 
-    A C++ kernel serves float32, float64, bfloat16 and float16 on CPUs, Triton kernels serve the same on GPUs; under
-    autocast they take the tensors as they are. The C++ kernel gives the same bits on every run and for any number of
-    threads; so do the Triton kernels, but torch's convolutions beside them only where
-    torch.backends.cudnn.deterministic is set. Backward saves the inputs alone and recomputes the terms.
+    A C++ kernel handles float32, float64, bfloat16 and float16 on CPUs; Triton kernels handle the same on GPUs.
+    Under autocast they take the tensors as they are. The C++ kernel gives bitwise equal results on every run and for
+    any number of threads. So do the Triton kernels, but torch's convolutions, which they are combined with, do only if
+    torch.backends.cudnn.deterministic is set. Only the inputs are saved for backward, which recomputes the terms.
 
-    Inf and NaN: where the reference's result, or its gradient of a map, is finite, the kernels' is too. Where it is
-    infinite theirs may be NaN, as a Winograd convolution subtracts (Inf - Inf), and so may theirs where sums come near
-    the largest number of the accumulator. Torch's convolutions beside the Triton kernels promise nothing of the kind.
+    Inf and NaN: where the reference's result, or its gradient with respect to a map, is finite, the kernels' is too.
+    Where it is infinite, theirs may be NaN, because a Winograd convolution subtracts (Inf - Inf). Theirs may also be
+    NaN where sums come near the largest number of the accumulator. Torch's convolutions, which the Triton kernels are
+    combined with, give no such guarantee.
 
-    The plain-torch reference serves everything else: torch.export, torch.jit.trace and torch.onnx.export; forward-mode
+    The plain-torch reference handles everything else: torch.export, torch.jit.trace and torch.onnx.export; forward-mode
     AD; torch.func's transforms except vmap; gradients with create_graph or is_grads_batched, and so derivatives of
-    every order; and everything where the environment variable SDI_PLUGIN_REFERENCE is 1.
+    every order; and everything if the environment variable SDI_PLUGIN_REFERENCE is 1.
 
     Examples:
         >>> import torch

@@ -1,6 +1,7 @@
-"""One axis of a resize as a banded matrix, its adjoint, its taps: once, for the kernels of every device.
+"""One axis of a resize as a banded matrix, its adjoint and its taps, shared by the kernels of every device.
 
-Closed forms, linear in the axis. Always on the CPU, whatever torch's default device is: kernels read the memory.
+Closed forms, whose cost is linear in the axis. Tables are always on the CPU, whatever torch's default device is,
+because the C++ kernel reads their memory.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,7 @@ _CPU = torch.device("cpu")
 
 
 class Bands(NamedTuple):
-    """A matrix, dense within each row: row i is weights[i, k] at first[i] + k for k < count[i].
+    """A matrix, dense within each row: row i has weights[i, k] in column first[i] + k for k < count[i].
 
     first, count: int64. weights: (rows, widest row), zero from count[i] on. A row of zeros has count 0 and first 0.
     """
@@ -23,12 +24,12 @@ class Bands(NamedTuple):
     weights: Tensor
 
     def padded(self, width: int) -> Tensor:
-        """The weights, of a width no smaller than theirs."""
+        """The weights, zero-padded to `width` columns, which must be at least as many as they have."""
         return pad(self.weights, (0, width - self.weights.shape[1]))
 
 
 class Matrix(NamedTuple):
-    """A sparse matrix: its entries that are not zero, in any order."""
+    """A sparse matrix: its nonzero entries, in any order."""
 
     row: Tensor
     column: Tensor
@@ -39,12 +40,12 @@ class Matrix(NamedTuple):
         return Matrix(self.column, self.row, self.weight, (self.shape[1], self.shape[0]))
 
     def rows(self, begin: int, end: int) -> "Matrix":
-        """The rows [begin, end) alone, also beyond the matrix, where they are zero."""
+        """Only the rows [begin, end), which may reach beyond the matrix: rows there are zero."""
         inside = (self.row >= begin) & (self.row < end)
         return Matrix(self.row[inside] - begin, self.column[inside], self.weight[inside], (end - begin, self.shape[1]))
 
     def taps(self, begin: int, end: int) -> list["Matrix"]:
-        """The rows [begin, end) moved by the offsets -1, 0, 1 of a convolution's taps."""
+        """The rows [begin, end) shifted by the offsets -1, 0, 1 of a convolution's taps."""
         return [self.rows(begin + offset, end + offset) for offset in (-1, 0, 1)]
 
     def bands(self) -> Bands:
@@ -67,7 +68,7 @@ class Matrix(NamedTuple):
 def resize(source: int, target: int, dtype: torch.dtype) -> Matrix:
     """One axis of `sdi_plugin.ops.resize` as a (target, source) matrix.
 
-    For float32 and float64 the weights are those of torch's own pooling and interpolation on CPUs, bit by bit.
+    For float32 and float64 the weights are bitwise those of torch's own pooling and interpolation on CPUs.
     """
     at = torch.arange(target, device=_CPU)
     if target == source:
@@ -79,7 +80,7 @@ def resize(source: int, target: int, dtype: torch.dtype) -> Matrix:
         before = torch.cumsum(end - begin, 0) - (end - begin)
         column = torch.arange(len(row), device=_CPU) + (begin - before)[row]
         return Matrix(row, column, (1 / (end - begin).to(dtype))[row], (target, source))
-    # Linear, align_corners=True. torch finds the lower of the two sources in float32 also for float64.
+    # Linear, align_corners=True. torch computes the index of the lower source in float32, also for float64.
     position = at.to(dtype) * (torch.tensor(source - 1, dtype=dtype, device=_CPU) / (target - 1))
     low = position.float().floor().long().clamp(max=source - 1)
     second = (position - low).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""A cache that is bounded by the bytes of what it holds, not by the number of its entries."""
+"""A cache bounded by the bytes that it holds, not by its number of entries."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -15,13 +15,13 @@ _T = TypeVar("_T", bound=Sized)
 
 
 def bounded(limit: int) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
-    """Keep a function's last results, up to `limit` bytes together and the last one in any case.
+    """Keep a function's most recent results, up to `limit` bytes in total; the latest is always kept.
 
-    Without a lock, which a fork could leave locked: a thread may make what another one is making, no more.
+    There is no lock, because a fork could leave it locked. At worst two threads compute the same value.
     """
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
-        entries: dict[tuple[object, ...], tuple[_T, int]] = {}  # with its bytes; the least recently used first
+        entries: dict[tuple[object, ...], tuple[_T, int]] = {}  # value and bytes, least recently used first
         total = 0
 
         @wraps(function)
@@ -35,7 +35,7 @@ def bounded(limit: int) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
             value = function(*args, **kwargs)
             entries[key] = value, value.nbytes
             total += value.nbytes
-            if total > limit:  # counted anew, as several threads may have added at once
+            if total > limit:  # counted again, because several threads may have added at once
                 total = sum(nbytes for _, nbytes in list(entries.values()))
                 for oldest in list(entries)[:-1]:
                     if total <= limit:

@@ -1,4 +1,4 @@
-"""What the ops refuse, once, at their public boundary; and the shapes that the kernels take for granted."""
+"""The ops' input checks, made once at their public boundary, and the shapes that the kernels rely on."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from sdi_plugin.ops import reference
 
 
 def pixels(owner: str, sizes: Sequence[Sequence[int]]) -> None:
-    """An empty batch has an empty result; of a map without pixels there is no mean."""
+    """Raise a ValueError if a map has no pixels: it has no mean. An empty batch is allowed and has an empty result."""
     if any(0 in size for size in sizes):
         raise ValueError(
             f"{owner}: expected maps of one pixel or more, got sizes {[tuple(size) for size in sizes]}. "
@@ -21,7 +21,7 @@ def counts(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Ten
     if not expected or len(weights) != expected or len(biases) != expected:
         raise ValueError(
             f"resize_smooth_multiply: expected {expected} weights and biases ({len(xs)} levels, {len(targets)} targets)"
-            f", got {len(weights)} and {len(biases)}. Pass one convolution for every target and level."
+            f", got {len(weights)} and {len(biases)}. Pass one convolution per target and level."
         )
     if not all(0 <= target < len(xs) for target in targets):
         raise ValueError(
@@ -36,7 +36,7 @@ def fusion_name(fusion: str) -> None:
 
 
 def is_uniform(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
-    """Whether the shapes are what the kernels take for granted. The reference takes, or refuses, what is not."""
+    """Whether the shapes are those that the kernels rely on. The reference accepts, or rejects, all others."""
     batch, channels, *size = xs[0].shape
     shape = (weights[0].shape[0], channels, *(3,) * len(size))
     return (

@@ -1,6 +1,6 @@
 """FLOP formulas of the ops. Import this before making a `torch.utils.flop_counter.FlopCounterMode`.
 
-Not imported with the package: torch's counter imports triton, which takes longer than everything here together.
+Not imported with the package: torch's counter imports triton, which takes longer than importing the whole package.
 """
 
 import math
@@ -14,9 +14,10 @@ from sdi_plugin.ops import library, plan
 
 @register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply_stage, get_raw=True)
 def _flops(xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwargs: Any) -> int:
-    """Multiply-adds of the convolutions and matrix products, twice; interpolation is not counted, as elsewhere.
+    """Twice the multiply-adds of the convolutions and matrix products. Interpolation is not counted, as usual.
 
-    As the kernels for the tensors' device plan them. By taps, the depth is interpolated before the product.
+    The products are those that the kernels for the tensors' device plan. By taps, the depth is interpolated before the
+    product.
     """
     sizes = tuple(tuple(map(int, x.shape[2:])) for x in xs)
     costs = library.backend_of(xs[0].device).COSTS
@@ -31,5 +32,5 @@ def _flops(xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwarg
 
 @register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply_stage_backward, get_raw=True)
 def _backward_flops(grads: Any, xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwargs: Any) -> int:
-    """The forward again, whose terms are recomputed, and the two products of its adjoint."""
+    """The recomputed forward, and the two products of its adjoint."""
     return 3 * _flops(xs, weights, biases, targets)

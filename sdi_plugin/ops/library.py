@@ -15,7 +15,7 @@ from sdi_plugin.ops import checks, cpu, gpu, reference
 
 FORCE_REFERENCE = os.environ.get("SDI_PLUGIN_REFERENCE", "") not in ("", "0")
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_HAS_VMAP = hasattr(torch.library, "register_vmap")  # torch 2.5 or newer; before, the reference serves vmap
+_HAS_VMAP = hasattr(torch.library, "register_vmap")  # torch 2.5 or newer; in older ones the reference handles vmap
 _T = TypeVar("_T")
 _functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -29,7 +29,7 @@ def resize_smooth_multiply_stage(
     fusion: str = "product",
     out_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
-    """See `sdi_plugin.ops.resize_smooth_multiply_stage`: the fused op where it applies, else the reference."""
+    """See `sdi_plugin.ops.resize_smooth_multiply_stage`: the fused op if it applies, otherwise the reference."""
     checks.counts(xs, weights, biases, targets)
     checks.fusion_name(fusion)
     checks.pixels("resize_smooth_multiply", [x.shape[2:] for x in xs])
@@ -46,18 +46,18 @@ def resize_smooth_multiply_stage(
 
 
 def reasons() -> dict[str, str]:
-    """Why the kernels of each kind do not serve, or an empty string."""
-    forced = "SDI_PLUGIN_REFERENCE is set: the plain-torch reference serves instead" if FORCE_REFERENCE else ""
+    """Why the kernels of each kind are not available, or the empty string."""
+    forced = "SDI_PLUGIN_REFERENCE is set: the plain-torch reference is used instead" if FORCE_REFERENCE else ""
     return {"cpu": forced or cpu.reason(), "triton": forced or gpu.reason()}
 
 
 def backend_of(device: torch.device) -> ModuleType:
-    """The backend for a device, whether it serves or not: `cpu`, or `gpu`, also where Triton's interpreter is on."""
+    """The backend for a device, available or not: `gpu` for GPUs and Triton's interpreter, otherwise `cpu`."""
     return gpu if device.type == "cuda" or gpu.INTERPRETED else cpu
 
 
 def _serving(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> ModuleType | None:
-    """The backend that takes these tensors, or None: then the reference serves."""
+    """The backend that accepts these tensors, or None for the reference."""
     if FORCE_REFERENCE or _is_exporting() or _is_transformed() or xs[0].ndim not in (4, 5):
         return None
     device = xs[0].device
@@ -68,17 +68,17 @@ def _serving(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[T
 
 
 def _is_exporting() -> bool:
-    """Whether a program is written that is to run where this package is not: it gets torch's own ops."""
+    """Whether a program is being exported. It may run without this package, so it gets torch's own ops."""
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    # torch.onnx.export(dynamo=False) traces, too.
+    # torch.onnx.export(dynamo=False) also traces.
     return exporting() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _is_transformed() -> bool:
-    """Whether forward-mode AD or one of torch.func's transforms is active for which the op has no rule.
+    """Whether forward-mode AD, or a transform of torch.func for which the op has no rule, is active.
 
-    That is every transform but vmap. `_current_level`, `_are_functorch_transforms_active` and `get_interpreter_stack`
-    are private: they are in torch 2.4 to 2.14. torch.compile can follow the first two.
+    The op has a rule only for vmap. `_current_level`, `_are_functorch_transforms_active` and `get_interpreter_stack`
+    are private; torch 2.4 to 2.14 have them. torch.compile can trace the first two.
     """
     if forward_ad._current_level >= 0:
         return True
@@ -91,7 +91,7 @@ def _is_transformed() -> bool:
 
 
 def _is_plain(tensors: Sequence[Tensor]) -> bool:
-    """Whether nothing listens to the dispatcher: then torch.library's layers in Python, slow for small maps, can go."""
+    """Whether nothing intercepts the dispatcher: torch.library's Python layers, slow for small maps, can be skipped."""
     return not (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
@@ -167,7 +167,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _split(tensors: Sequence[_T], levels: int) -> tuple[list[_T], list[_T], list[_T]]:
-    """xs, weights and biases again, of which there are equally many of the latter two."""
+    """The list of xs, weights and biases, split again; there are as many weights as biases."""
     terms = (len(tensors) - levels) // 2
     return list(tensors[:levels]), list(tensors[levels : levels + terms]), list(tensors[levels + terms :])
 
@@ -175,16 +175,16 @@ def _split(tensors: Sequence[_T], levels: int) -> tuple[list[_T], list[_T], list
 def _reference_backward(
     grads: Sequence[Tensor], tensors: Sequence[Tensor], levels: int, targets: Sequence[int], fusion: str
 ) -> list[Tensor | None]:
-    """The gradients of xs, weights and biases by the reference.
+    """The gradients of xs, weights and biases, computed by the reference.
 
-    For gradients that are to be differentiated again, or that a transform sees: made of torch's own ops, they have
-    derivatives of every order and rules for every transform.
+    For gradients that are differentiated again, or that a transform intercepts: torch's own ops have derivatives of
+    every order and rules for every transform.
     """
     create_graph = torch.is_grad_enabled()
-    # As in the kernels: everything in the accumulator's dtype, whatever autocast says.
+    # As in the kernels: everything in the accumulator's dtype, without autocast.
     dtype = reduce(torch.promote_types, [t.dtype for t in tensors], torch.float32)
     with torch.enable_grad(), torch.autocast(tensors[0].device.type, enabled=False):
-        # Views: of a tensor that was made from another of them, only the direct part of the gradient is wanted.
+        # Views: if one input was computed from another, its gradient must not flow on to that one here.
         inputs = [t.view_as(t) for t in tensors]
         groups = _split([t.to(dtype) for t in inputs], levels)
         outs = reference.resize_smooth_multiply_stage(*groups, targets, fusion=fusion)
@@ -197,10 +197,10 @@ def _reference_backward(
 def _gradients(
     grads: Sequence[Tensor], tensors: Sequence[Tensor], levels: int, targets: Sequence[int], fusion: str
 ) -> Sequence[Tensor | None]:
-    """What backward returns for xs, weights and biases.
+    """The gradients that backward returns for xs, weights and biases.
 
-    Grad mode is on in a backward only with create_graph. `is_grads_batched` makes tensors of torch's older vmap, which
-    the private `is_legacy_batchedtensor` of torch 2.4 to 2.14 finds.
+    In backward, grad mode is on only with create_graph. `is_grads_batched` passes tensors of torch's older vmap, which
+    the private `is_legacy_batchedtensor` of torch 2.4 to 2.14 detects.
     """
     is_followed = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
     is_followed = is_followed or forward_ad._current_level >= 0
@@ -246,7 +246,7 @@ class _Direct(torch.autograd.Function):
 
 
 def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tensor], list[int]]:
-    """One call for each element: the op has its own batch axis, and weights may differ."""
+    """One call per element: the op has its own batch axis, and the weights may differ between elements."""
     dims, groups = in_dims[:3], inputs[:3]
 
     def element(select: Callable[[Tensor, int], Tensor]) -> list[list[Tensor]]:
@@ -256,7 +256,7 @@ def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tenso
         ]
 
     results = [fused(*element(lambda t, d, i=i: t.select(d, i)), *inputs[3:]) for i in range(info.batch_size)]
-    # Without elements, one of zeros gives the shapes, and the graph for empty gradients.
+    # Without elements, one made of zeros gives the shapes, and the graph for empty gradients.
     shapes = results or [fused(*element(torch.sum), *inputs[3:])]
     outs = [torch.stack(outs)[: info.batch_size] for outs in zip(*shapes, strict=True)]
     return outs, [0] * len(outs)

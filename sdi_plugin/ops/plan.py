@@ -1,4 +1,4 @@
-"""Which map of a stage is made from which, and which way each term takes: by shapes alone, for every device."""
+"""From which map each map of a stage is made, and how each term is computed: by shapes only, for every device."""
 
 import math
 from collections.abc import Callable
@@ -11,10 +11,10 @@ Size = tuple[int, ...]
 
 
 class Costs(NamedTuple):
-    """A backend's cost model, in multiply-adds of a matrix product for each output element.
+    """A backend's cost model, in multiply-adds of a matrix product per output element.
 
-    stream: of one multiply-add of the interpolation, which goes through memory.
-    direct: of a term that is convolved at the target's size, for this size and C channels, its interpolation included.
+    stream: cost of one multiply-add of the interpolation, which is memory-bound.
+    direct: cost of a term that is convolved at the target's size, for this size and C channels, with its interpolation.
     """
 
     stream: float
@@ -31,23 +31,23 @@ class Map(NamedTuple):
 class Term(NamedTuple):
     """One factor of a target's product."""
 
-    entry: int  # in weights and biases
-    pooled: int  # index of the level's map, nowhere finer than the target
-    map: int  # index of the map that is convolved: `pooled` itself by taps, else of the target's size
+    entry: int  # index in weights and biases
+    pooled: int  # index of the level's map, pooled to be no finer than the target on any axis
+    map: int  # index of the map that is convolved: `pooled` by taps, otherwise a map of the target's size
     by_taps: bool
 
 
 class Plan(NamedTuple):
-    maps: tuple[Map, ...]  # the levels first, each other one after its source
+    maps: tuple[Map, ...]  # the levels first, then the others, each after its source
     targets: tuple[tuple[Term, ...], ...]  # for each target one term per level
-    rounds: tuple[tuple[int, ...], ...]  # the pooled maps: those of a round have their sources before it
+    rounds: tuple[tuple[int, ...], ...]  # indices of the pooled maps; the sources of a round are made before it
 
 
 def is_by_taps(source: Size, target: Size, channels: int, costs: Costs) -> bool:
-    """The cost model: is a pooled level's term cheaper through the low resolution than at the target's size?
+    """The cost model: is a pooled level's term cheaper at the low resolution (by taps) than at the target's size?
 
-    Through the low resolution, for C channels and scales s of the axes: C / (s_x s_y) for each tap, as the depth is
-    interpolated before the product, and 6 + 18 / s_x for the interpolation of the taps (docs/derivation.md).
+    By taps, for C channels and scales s of the axes, it costs C / (s_x s_y) per tap, because the depth is interpolated
+    before the product, and 6 + 18 / s_x for the interpolation of the taps (docs/derivation.md).
     """
     scale_x = target[-1] / source[-1]
     scale = scale_x * (target[-2] / source[-2])
@@ -57,15 +57,15 @@ def is_by_taps(source: Size, target: Size, channels: int, costs: Costs) -> bool:
 
 @lru_cache(maxsize=256)
 def make(sizes: tuple[Size, ...], targets: tuple[int, ...], channels: int, costs: Costs) -> Plan:
-    """The plan of a stage: levels of these sizes and so many channels, fine to coarse, to the levels `targets`.
+    """The plan of a stage, from levels of these sizes and this many channels, fine to coarse, to the levels `targets`.
 
-    Where sizes divide, a mean of means is the mean: a map is pooled from the smallest one there is, and the level
-    itself is read once.
+    If one size divides another, the mean of means is the mean: a map is then pooled from the smallest such map, and
+    the level itself is read once.
     """
     maps = [Map(size, None) for size in sizes]
     known = [{size: level} for level, size in enumerate(sizes)]  # each level's pooled maps
     interpolated: dict[tuple[int, Size], int] = {}
-    depths = dict.fromkeys(range(len(sizes)), 0)  # how many times a map was pooled
+    depths = dict.fromkeys(range(len(sizes)), 0)  # how often each map has been pooled
 
     def add(size: Size, source: int) -> int:
         maps.append(Map(size, source))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sdi_plugin.ops import bands
 
-# How the product of the levels is fused, and the scale of its asinh; 0: the product itself.
+# The fusions by name, each with the scale of its asinh; 0 means the product itself.
 FUSIONS = {"product": 0.0, "asinh": 2.0}
 
 _POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
@@ -30,7 +30,7 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def pooled_size(source: Sequence[int], target: Sequence[int]) -> tuple[int, ...]:
-    """The size of a map after pooling the axes in which it is finer than the target."""
+    """The size of a map after pooling the axes on which it is finer than the target."""
     return tuple(min(s, t) for s, t in zip(source, target, strict=True))
 
 
@@ -45,7 +45,7 @@ def resize_matrix(source: int, target: int, *, dtype: torch.dtype, device: torch
 
 
 def resize_by_matrices(x: Tensor, size: Sequence[int]) -> Tensor:
-    """`resize` as one matrix product for every axis that changes, in float32 at least as torch's own resizing."""
+    """`resize` as one matrix product per axis that changes, in float32 or wider, like torch's own resizing."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     resized = x.to(dtype)
     for axis, (source, target) in enumerate(zip(x.shape[2:], size, strict=True), start=2):
@@ -66,11 +66,11 @@ def resize_smooth_multiply(
 ) -> Tensor:
     """See `sdi_plugin.ops.resize_smooth_multiply`."""
     size, dim = xs[level].shape[2:], xs[level].ndim - 2
-    # A product of four half-precision maps overflows float16 long before the network does.
+    # The product of four maps overflows float16 long before the maps themselves do.
     accumulator = torch.promote_types(xs[level].dtype, torch.float32)
     product = None
     for x, weight, bias in zip(xs, weights, biases, strict=True):
-        # padding=1, not "same": counters of FLOPs know the former's operator alone.
+        # padding=1, not "same": FLOP counters know only the former's operator.
         term = _CONV[dim](resize(x, size), weight, bias, padding=1).to(accumulator)
         product = term if product is None else product * term
     assert product is not None  # levels >= 1 is checked by the caller
@@ -95,5 +95,5 @@ def resize_smooth_multiply_stage(
 
 
 def bound(product: Tensor, scale: float) -> Tensor:
-    """scale * asinh(product / scale), or the product where scale is 0."""
+    """scale * asinh(product / scale), or the product itself if scale is 0."""
     return scale * torch.asinh(product / scale) if scale else product

@@ -131,7 +131,7 @@ def test_a_fifo_is_not_opened(path: Path):
     ("content", "message"),
     [
         pytest.param(hostile.deep_header(), "recursion", id="lists in lists"),
-        pytest.param(hostile.two_entries(), "two entries of one name", id="two tensors of one name"),
+        pytest.param(hostile.two_entries(), "two entries with the same name", id="two tensors of one name"),
         pytest.param(struct.pack("<Q", 31) + b'{"a":{"data_offsets":[0,"end"]}}', "damaged", id="a word for a number"),
     ],
 )

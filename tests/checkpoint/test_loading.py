@@ -104,7 +104,7 @@ def test_differences_are_named_the_first_ten_then_counted(whole: dict[str, Tenso
         f"Missing: {first}, ",
         f"{last}. Unexpected: extra.0, ",
         "extra.9 and 2 more.",
-        "Of other shapes: decoder.skip.reductions.0.channel_attention.fc2.weight "
+        "Different shapes: decoder.skip.reductions.0.channel_attention.fc2.weight "
         "(expected (32, 2, 1, 1), got (5, 1, 1, 1)).",
     )
 
@@ -124,7 +124,7 @@ def test_differences_are_named_the_first_ten_then_counted(whole: dict[str, Tenso
 )
 def test_other_networks_are_reported(whole: dict[str, Tensor], built: dict[str, Any], said: str):
     model = _network(deep_supervision=4, **built)
-    _assert_refused(model, lambda m: checkpoint.load_state(m, whole), said, "build that.")
+    _assert_refused(model, lambda m: checkpoint.load_state(m, whole), said, "build that network.")
 
 
 def test_other_kinds_of_numbers_are_refused(whole: dict[str, Tensor]):
@@ -232,7 +232,7 @@ def test_load_encoder_refuses_another_architecture(tmp_path: Path):
 
 def test_load_encoder_refuses_another_size(tmp_path: Path, encoder_state: dict[str, Tensor]):
     torch.save(encoder_state, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match=r"pvt_v2_b1: .* Of other shapes: patch_embed\.proj\.weight"):
+    with pytest.raises(CheckpointError, match=r"pvt_v2_b1: .* Different shapes: patch_embed\.proj\.weight"):
         UNetV2("pvt_v2_b1", encoder_weights=tmp_path / "x.pth")
     with pytest.raises(FileNotFoundError):
         UNetV2("pvt_v2_b0", encoder_weights=tmp_path / "none.pth")

@@ -173,7 +173,7 @@ def _without(prefix: str) -> dict[str, Tensor]:
     ("state", "expected"),
     [
         pytest.param(lambda: {}, "another architecture", id="empty"),
-        pytest.param(lambda: official.pvt_v2_state("pvt_v2_b0"), "an encoder alone", id="encoder alone"),
+        pytest.param(lambda: official.pvt_v2_state("pvt_v2_b0"), "only those of an encoder", id="encoder only"),
         pytest.param(lambda: _without("decoder.heads.0."), r"none for decoder\.heads\.0\.weight", id="no heads"),
         pytest.param(lambda: _without("encoder.model.stages_3.blocks.1."), r"\(2, 2, 2, 1\) blocks", id="a block less"),
         pytest.param(

@@ -169,11 +169,13 @@ class _MakesFolder:
             id="another architecture",
         ),
         pytest.param(
-            lambda path, state: torch.save(official.pvt_v2_state("pvt_v2_b0"), path), "an encoder alone", id="encoder"
+            lambda path, state: torch.save(official.pvt_v2_state("pvt_v2_b0"), path),
+            "only those of an encoder",
+            id="encoder",
         ),
         pytest.param(
             lambda path, state: torch.save(state | {"ca_2.fc1.weight": torch.ones(4, 3, 1, 1)}, path),
-            "Of other shapes: decoder.skip.reductions.1.channel_attention.fc1.weight "
+            "Different shapes: decoder.skip.reductions.1.channel_attention.fc1.weight "
             "(expected (4, 64, 1, 1), got (4, 3, 1, 1)).",
             id="another shape",
         ),

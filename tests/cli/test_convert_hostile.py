@@ -37,7 +37,7 @@ FILES: dict[str, tuple[Any, str]] = {
     "no network has these heads": (lambda w: w | {"decoder.heads.7.weight": torch.ones(1)}, "deep_supervision=5"),
     "two names": (lambda w: w | {STEM.removeprefix("encoder."): w[STEM]}, "one name for each parameter"),
     "numpy's flags": (lambda w: w | {"x": hostile.NUMPY_TRICKS["fields of a short state"]}, "numpy data"),
-    "more classes than biases": (lambda w: w | _HEADS, "Of other shapes"),
+    "more classes than biases": (lambda w: w | _HEADS, "Different shapes"),
 }
 
 

@@ -146,15 +146,15 @@ def test_a_size_that_is_not_a_positive_whole_number_is_an_error(size, data, tmp_
 def test_a_size_larger_than_the_memory_is_an_error(size, data, tmp_path, capsys):
     for source in (["--data", str(data)], []):
         assert main(["demo", *source, "--out", str(tmp_path / "out"), "--encoder", ENCODER, "--size", size]) == 2
-        assert "of memory, and there are" in capsys.readouterr().err
+        assert "of memory, but there are" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     arguments = ["data", "prepare", "etis", "--source", str(data), "--out", str(tmp_path / "out"), "--size", "9" * 30]
     assert main(arguments) == 2
-    assert "of memory, and there are" in capsys.readouterr().err
+    assert "of memory, but there are" in capsys.readouterr().err
 
 
 def test_a_batch_larger_than_the_memory_is_an_error(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(memory, "total", lambda: 6 * 2**20)  # for the images, and less than for their feature maps
     assert demo(data, tmp_path / "out", size="256") == 2
-    assert "GiB of memory, and there are 0.00586 GiB" in capsys.readouterr().err
+    assert "GiB of memory, but there are 0.00586 GiB" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""resize_smooth_multiply on CPUs by the compiled C++ kernel (csrc/, docs/derivation.md): pointers, one call."""
+"""resize_smooth_multiply on CPUs: one call of the compiled C++ kernel (csrc/, docs/derivation.md), with pointers."""
 
 import ctypes
 import os
@@ -13,16 +13,16 @@ from torch import Tensor
 from sdi_plugin.ops.cpu.stage import COSTS as COSTS
 from sdi_plugin.ops.cpu.stage import stage_plan
 
-_ABI = 4  # of the structures here and in stage.py; the same number stands in csrc/stage.h
+_ABI = 4  # version of the structures here and in stage.py; equal to kAbi in csrc/stage.h
 
 
 def _load() -> tuple[Any, str]:
-    """The compiled library, or None and the reason."""
+    """The compiled library and an empty string, or None and the reason why it is missing."""
     built = os.environ.get("SDI_PLUGIN_KERNEL") or Path(__file__).with_name(
         f"_kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
     )
     if not Path(built).exists():
-        return None, "not compiled: the install found no C++ compiler with OpenMP, so the reference serves"
+        return None, "not compiled: the install found no C++ compiler with OpenMP, so the reference is used"
     library = ctypes.CDLL(str(built))  # a kernel that is there but broken raises
     if library.sdi_abi() != _ABI:
         raise ImportError(
@@ -42,23 +42,23 @@ def _use_one_thread() -> None:
     _threads = lambda: 1  # noqa: E731
 
 
-# OpenMP's threads do not survive a fork; a child that asked for more than its own would wait for them for ever.
+# OpenMP's threads do not survive a fork: a child that asks for more than one would wait for them forever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_use_one_thread)
 
 
 def reason() -> str:
-    """Why the kernel does not serve, or an empty string."""
+    """Why the kernel is not available, or the empty string."""
     return _reason
 
 
 def serves(device: torch.device) -> bool:
-    """Whether the kernel takes tensors on this device."""
+    """Whether the kernel accepts tensors on this device."""
     return device.type == "cpu" and library is not None
 
 
 def isa() -> str:
-    """The instruction set that serves here: "avx512", "avx2" or "baseline"."""
+    """The instruction set in use: "avx512", "avx2" or "baseline"."""
     return library.sdi_isa().decode()
 
 
@@ -79,7 +79,7 @@ def forward(
     """See `sdi_plugin.ops.resize_smooth_multiply_stage`; returns maps in channels-last memory."""
     dtype = _accumulator(xs)
     channels = weights[0].shape[0]
-    # Channels last in fact, and not only by torch's lenient word for axes of one element.
+    # Exact channels-last strides: torch's memory formats leave those of axes of one element open.
     outs = [
         torch.empty((x.shape[0], *x.shape[2:], channels), dtype=dtype, device=x.device).movedim(-1, 1)
         for x in map(xs.__getitem__, targets)
@@ -96,7 +96,7 @@ def backward(
     targets: Sequence[int],
     fusion: str = "product",
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """The gradients of xs, weights and biases. Recomputes the terms: forward keeps nothing but its inputs."""
+    """The gradients of xs, weights and biases. Recomputes the terms: forward keeps only its inputs."""
     dtype = _accumulator(xs)
     x_grads, weight_grads, bias_grads = (
         [torch.empty(t.shape, dtype=dtype, device=t.device) for t in group] for group in (xs, weights, biases)
@@ -114,8 +114,8 @@ def _accumulator(xs: Sequence[Tensor]) -> torch.dtype:
 
 
 def _as(t: Tensor, dtype: torch.dtype) -> Tensor:
-    """In the dtype, and with its sign in memory: torch.imag(z.conj()) is a view whose memory holds the negative."""
-    # A call of `to` that does nothing still takes its time.
+    """t in the dtype, with its sign in memory: torch.imag(z.conj()) is a view whose memory holds the negative."""
+    # Calling `to` costs time even if it changes nothing.
     return t.resolve_neg() if t.dtype == dtype else t.detach().to(dtype)
 
 
@@ -133,7 +133,7 @@ def _run(
 ) -> None:
     sizes = tuple(tuple(x.shape[2:]) for x in xs)
     out_channels, in_channels = weights[0].shape[:2]
-    # Held to the end: another thread's plans may push this one out of the cache, and its tables with it.
+    # Keep a reference until the end: another thread's plans may evict this one, and its tables, from the cache.
     held = stage_plan(xs[0].shape[0], sizes, tuple(targets), out_channels, in_channels, dtype, fusion)
     maps = [[_as(x, dtype) for x in group] for group in (xs, outs)]
     parameters = [[_as(t, dtype).contiguous() for t in group] for group in (weights, biases)]

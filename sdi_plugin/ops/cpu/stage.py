@@ -1,4 +1,4 @@
-"""What the C++ kernel needs to know besides the tensors, in the structures of csrc/stage.h, once per set of shapes."""
+"""What the C++ kernel needs besides the tensors, in the structures of csrc/stage.h, made once per set of shapes."""
 
 import ctypes
 import math
@@ -11,21 +11,21 @@ from torch import Tensor
 from sdi_plugin.ops import bands, plan, reference
 from sdi_plugin.ops.cache import bounded
 
-# Multiply-adds of the interpolation stream through memory: each costs about as much as four of a matrix product.
+# Multiply-adds of the interpolation are memory-bound: each costs about as much as four of a matrix product.
 _STREAM_COST = 4.0
-# F(2x2, 3x3) takes 16 of 36 products and its transforms; for maps from this size on (csrc/winograd.h).
+# F(2x2, 3x3) needs 16 products instead of 36, plus its transforms. Used from this map size on (csrc/winograd.h).
 _WINOGRAD_COST, _WINOGRAD_PIXELS = 0.55, 256
-# What one thread does at a time, at least: rows of an image, planes of a volume.
+# The least work of a unit, which one thread does: rows of an image, planes of a volume.
 _UNIT_ROWS, _UNIT_PLANES = 22, 4
-# Of the plans that are kept, and of the tables of an axis that they share.
+# Sizes of the caches: for the plans, and for the axis tables that they share.
 _PLAN_BYTES, _TABLE_BYTES = 1 << 26, 1 << 24
-_OVERHEAD = 2048  # about what Python's and torch's own objects take for a table or an array, in bytes
-# Every unit has gradients of all weights of its own. More than this many do not make a machine any busier.
+_OVERHEAD = 2048  # bytes, roughly, of the Python and torch objects of a table or an array
+# Each unit has its own gradients of all weights: more units cost memory, and this many keep a machine busy.
 _MOST_UNITS = 64
 
 
 def _direct_cost(target: Sequence[int], channels: int) -> float:
-    """C for each tap, or what Winograd leaves of them, and the map's interpolation."""
+    """C per tap, reduced by Winograd where it applies, plus the interpolation of the map."""
     dense = _WINOGRAD_COST if min(target[-2:]) > 1 and math.prod(target) >= _WINOGRAD_PIXELS else 1
     return 3 ** len(target) * channels * dense + _STREAM_COST * 2 ** len(target)
 
@@ -77,7 +77,7 @@ class Table(NamedTuple):
 
     axis: _Axis
     back: _Axis
-    kept: list[Tensor]  # what the pointers of both point to
+    kept: list[Tensor]  # the memory that both point to
 
     @property
     def nbytes(self) -> int:
@@ -86,7 +86,7 @@ class Table(NamedTuple):
 
 class Plan(NamedTuple):
     stage: Stage
-    kept: list[Any]  # what the stage's pointers point to: hold the plan for as long as the kernel runs
+    kept: list[Any]  # the memory that the stage points to: hold the plan for as long as the kernel runs
     nbytes: int
 
 
@@ -156,11 +156,11 @@ def _3d(size: Sequence[int]) -> tuple[int, ...]:
 
 
 def _units(batch: int, size: Sequence[int], depth_taps: int) -> list[tuple[int, ...]]:
-    """Split a target by its shape alone: (image, first plane, last + 1, first row, last + 1) each."""
+    """Split a target, depending only on its shape, into (image, first plane, last + 1, first row, last + 1)."""
     depth, height, _ = size
     axis, least = (depth, _UNIT_PLANES) if depth_taps == 3 else (height, _UNIT_ROWS)
     step = max(least, -(-axis * batch // _MOST_UNITS))
     step = -(-axis // -(-axis // step)) if axis else step  # even shares
-    step += step % 2  # Winograd makes rows in pairs
+    step += step % 2  # Winograd computes rows in pairs
     ranges = [(begin, min(axis, begin + step)) for begin in range(0, axis, step)]
     return [(image, *r, 0, height) if depth_taps == 3 else (image, 0, 1, *r) for image in range(batch) for r in ranges]

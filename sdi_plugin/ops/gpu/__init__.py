@@ -1,8 +1,8 @@
-"""resize_smooth_multiply on GPUs: convolutions by torch, the rest by three Triton kernels.
+"""resize_smooth_multiply on GPUs: torch computes the convolutions, three Triton kernels the rest.
 
 As on CPUs, a coarser level's channels are mixed at the low resolution (docs/derivation.md). In 3-D the depth axis
-comes first: a level is interpolated to a few planes of the target, and the depth taps of a plane are mixed as one.
-Maps inside are (B, *S, C), contiguous, in the lowest precision of the inputs; sums are in float32 at least.
+comes first: a level is interpolated to a few planes of the target, and the depth taps of a plane are mixed together.
+Internal maps are (B, *S, C), contiguous, in the lowest precision of the inputs; sums are in float32 or wider.
 """
 
 import importlib.util
@@ -17,14 +17,14 @@ from sdi_plugin.ops.gpu import launch
 from sdi_plugin.ops.gpu.call import COSTS as COSTS
 from sdi_plugin.ops.gpu.call import Call, channels_first, channels_last, unmix
 
-_OLDEST_TORCH = (2, 7)  # whose Triton, 3.3, is the first with tuples of pointers
+_OLDEST_TORCH = (2, 7)  # comes with Triton 3.3, the first that takes tuples of pointers
 INTERPRETED = launch.interpreted()
 _IS_INSTALLED = importlib.util.find_spec("triton") is not None
 _IS_NEW = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= _OLDEST_TORCH
 
 
 def reason() -> str:
-    """Why the kernels do not serve, or an empty string."""
+    """Why the kernels are not available, or the empty string."""
     if not _IS_INSTALLED:
         return "Triton is not installed: it comes with torch's builds for GPUs"
     if not _IS_NEW:
@@ -35,14 +35,14 @@ def reason() -> str:
 
 
 def serves(device: torch.device) -> bool:
-    """Whether the kernels take tensors on this device: GPUs, and CPUs where TRITON_INTERPRET=1.
+    """Whether the kernels accept tensors on this device: GPUs, and CPUs if TRITON_INTERPRET=1.
 
-    Cheap, and plain enough for torch.compile to look through.
+    Cheap, and simple enough for torch.compile to trace.
     """
     if not _IS_INSTALLED or not _IS_NEW:
         return False
     if device.type == "cuda":
-        # Inductor asks for the same capability.
+        # Inductor requires the same capability.
         return torch.compiler.is_compiling() or torch.cuda.get_device_capability(device) >= (7, 0)
     return device.type == "cpu" and INTERPRETED
 
@@ -85,8 +85,8 @@ def backward(
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The gradients of xs (channels last in memory), weights and biases, each in its tensor's dtype.
 
-    Recomputes the terms: forward keeps nothing but its inputs. The kernels give the same bits on every run; torch's
-    convolutions do on GPUs where torch.backends.cudnn.deterministic is set.
+    Recomputes the terms: forward keeps only its inputs. The kernels give bitwise equal results on every run; torch's
+    convolutions do on GPUs if torch.backends.cudnn.deterministic is set.
     """
     with _quiet(xs[0]):
         call = Call(xs, weights, biases, targets)
@@ -97,7 +97,7 @@ def backward(
             dense = [call.convolve(term, size) for term in dense_terms]
             dense_grads = [torch.empty_like(d) for d in dense]
             grad = channels_last(grad)
-            bias_grad: Tensor | float = 0.0  # sums over the slabs
+            bias_grad: Tensor | float = 0.0  # summed over the slabs
             mixing_grads: list[Tensor | float] = [0.0] * len(by_taps)
             for slab in call.slabs(by_taps, size):
                 pairs = call.taps(by_taps, size, slab)
@@ -115,7 +115,7 @@ def backward(
                 weight_grads[term.entry] = unmix(torch.as_tensor(mixing_grad), weights[term.entry])
             for term, sums in zip((*dense_terms, *by_taps), torch.as_tensor(bias_grad), strict=True):
                 bias_grads[term.entry] = sums
-        # Memory of their own, as an op's results may share none.
+        # Copied to separate memory, because the results of an op must not share memory.
         results = [[torch.empty_like(t, memory_format=torch.contiguous_format) for t in ts] for ts in (weights, biases)]
         for result, gradients in zip(results, (weight_grads, bias_grads), strict=True):
             torch._foreach_copy_(result, gradients)  # pyright: ignore[reportPrivateImportUsage]
@@ -128,7 +128,7 @@ def _sum(total: Tensor | float, part: Tensor) -> Tensor:
 
 @contextmanager
 def _quiet(x: Tensor) -> Iterator[None]:
-    """On the tensor's own device, and without autocast: the inputs' dtypes say in which precision to compute."""
+    """On the tensor's device and without autocast: the inputs' dtypes determine the precision."""
     device = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
     with device, torch.autocast(x.device.type, enabled=False), torch.no_grad():
         yield

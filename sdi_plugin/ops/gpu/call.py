@@ -1,4 +1,4 @@
-"""The terms of one call of `sdi_plugin.ops.gpu`: pooled maps, packed weights, taps, and gradients on their way back."""
+"""The terms of one call of `sdi_plugin.ops.gpu`: pooled maps, packed weights, taps, and the maps' gradients."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,16 +12,16 @@ from sdi_plugin.ops.gpu.launch import Slab, Taps
 from sdi_plugin.ops.gpu.tables import Axis
 from sdi_plugin.ops.plan import Term
 
-# A multiply-add of float32 costs as much as about eight of a tensor core (A100: 19.5 of 156 TFLOP/s).
+# A float32 multiply-add costs about as much as eight on a tensor core (A100: 19.5 against 156 TFLOP/s).
 COSTS = plan.Costs(8.0, lambda target, channels: 3 ** len(target) * channels)
-_SMALLEST_SLAB = 1 << 24  # bytes: a slab's temporaries are no larger than a map of the target or this
+_SMALLEST_SLAB = 1 << 24  # bytes: a slab's temporaries are no larger than a map of the target, or than this
 
 
 class Call:
-    """What forward and backward prepare alike. `plan`: which maps there are, and the terms of every target. `biases`:
-    for every target (terms, C_out), the dense terms' first.
+    """What forward and backward both prepare.
 
-    Maps are (B, *S, C), contiguous, of `dtype`: the lowest precision of xs and weights, as under autocast. Sums are of
+    `plan`: the maps, and the terms of every target. `biases`: per target (terms, C_out), the dense terms first. Maps
+    are (B, *S, C), contiguous, in `dtype`: the lowest precision of xs and weights, as under autocast. Sums are in
     `accumulator`: float32, or float64.
     """
 
@@ -33,14 +33,14 @@ class Call:
         self.accumulator = torch.promote_types(self.dtype, torch.float32)
         sizes = tuple(tuple(x.shape[2:]) for x in xs)
         self.plan = plan.make(sizes, tuple(targets), xs[0].shape[1], COSTS)
-        self.maps = {level: channels_last(x, self.dtype) for level, x in enumerate(xs)}  # by their index in the plan
+        self.maps = {level: channels_last(x, self.dtype) for level, x in enumerate(xs)}  # by index in the plan
         for pooled in self.plan.rounds:
             made = [self.plan.maps[index] for index in pooled]
             results = self._resample([(self.maps[source], size) for size, source in made if source is not None])
             self.maps.update(zip(pooled, results, strict=True))
         self._pack(weights)
         self._stack_biases(biases)
-        self._grads: dict[int, Tensor] = {}  # likewise
+        self._grads: dict[int, Tensor] = {}  # by index in the plan
 
     def _resample(self, sources: Sequence[tuple[Tensor, tuple[int, ...]]]) -> list[Tensor]:
         """Each map at its new size."""
@@ -53,7 +53,7 @@ class Call:
         return [out for _, out, _ in jobs]
 
     def _pack(self, weights: Sequence[Tensor]) -> None:
-        """All kernels of the convolutions, and all mixings of the taps, each in two launches."""
+        """Pack all kernels of the convolutions, and all mixings of the taps, each in two launches."""
         self.kernels, self.mixings = {}, {}
         for by_taps in (False, True):
             entries = [term.entry for terms in self.plan.targets for term in terms if term.by_taps == by_taps]
@@ -61,7 +61,7 @@ class Call:
                 continue
             stacked = torch.stack([weights[entry] for entry in entries])  # (terms, C_out, C, *taps)
             dim = stacked.ndim - 3
-            # Channels last. A mixing is a 1x1 convolution to the taps of a plane, from the depth taps in 3-D.
+            # Channels last. A mixing is a 1x1 convolution to the taps of a plane; in 3-D, from the depth taps.
             order = ((0, 1, 3, 4, 2), (0, 1, 3, 4, 5, 2), (0, 3, 4, 1, 2), (0, 4, 5, 1, 3, 2))[2 * by_taps + dim - 2]
             packed = _copy(stacked.permute(order), self.dtype)
             for entry, weight in zip(entries, packed, strict=True):
@@ -77,7 +77,7 @@ class Call:
         self.biases = stacked.view(len(ordered), -1, stacked.shape[-1]).unbind()
 
     def convolve(self, term: Term, size: tuple[int, ...]) -> Tensor:
-        """A dense term without its bias, which the kernel adds."""
+        """A dense term, without its bias: the kernel adds it."""
         x = channels_first(self._dense_input(term, size))
         return channels_last((torch.conv2d if x.ndim == 4 else torch.conv3d)(x, self.kernels[term.entry], padding=1))
 
@@ -86,7 +86,7 @@ class Call:
         return x if x.shape[1:-1] == size else self._resample([(x, size)])[0]
 
     def add_convolution_grad(self, term: Term, grad: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Adds to the map's gradient; returns the weight's."""
+        """Add to the gradient of the term's map; return that of its weight."""
         x = self._dense_input(term, size)
         x_grad, weight_grad = _convolution_backward(grad, x, self.kernels[term.entry], padding=1)
         source = self.plan.maps[term.pooled].size
@@ -97,7 +97,7 @@ class Call:
         return weight_grad
 
     def slabs(self, terms: Sequence[Term], size: tuple[int, ...]) -> Iterator[Slab]:
-        """In 2-D everything; in 3-D so many planes that the taps together are no larger than a map of the target."""
+        """In 2-D everything; in 3-D as many planes as keep all taps together no larger than a map of the target."""
         if len(size) == 2:
             yield Slab(0, 1, 1)
             return
@@ -115,9 +115,10 @@ class Call:
             yield Slab(size[0] * i // count, size[0] * (i + 1) // count, size[0])
 
     def taps(self, terms: Sequence[Term], size: tuple[int, ...], slab: Slab) -> list[tuple[Tensor, Taps]]:
-        """Of each term the map whose channels are mixed, and its taps, mixed, on the slab's planes.
+        """For each term, the map whose channels are mixed, and the mixed taps, on the slab's planes.
 
-        The mixing is a 1x1 convolution and no matrix product: torch's settings for convolutions, TF32 say, hold for it.
+        The mixing is a 1x1 convolution, not a matrix product, so that torch's settings for convolutions, such as TF32,
+        apply to it.
         """
         inputs = [self.maps[term.pooled] for term in terms]
         if len(size) == 3:
@@ -142,7 +143,7 @@ class Call:
         size: tuple[int, ...],
         slab: Slab,
     ) -> list[Tensor]:
-        """Adds to the maps' gradients; returns the mixings'."""
+        """Add to the gradients of the terms' maps; return those of the mixings."""
         jobs, mixing_grads = [], []
         for term, x, grad in zip(terms, inputs, product_grads, strict=True):
             x_grad, mixing_grad = _convolution_backward(grad, x, self.mixings[term.entry], padding=0)
@@ -165,7 +166,7 @@ class Call:
         """Add each gradient to its map's, through the adjoint of a resampling."""
         pending = list(jobs)
         while pending:
-            # A map's gradients are added one after the other: the first of each, then the next.
+            # The gradients of one map are added one after the other: each batch has the next one of every map.
             batch = {index: i for i, (_, index, _) in reversed(list(enumerate(pending)))}
             now = [pending[i] for i in batch.values()]
             pending = [job for i, job in enumerate(pending) if i not in batch.values()]
@@ -179,12 +180,12 @@ class Call:
             launch.resample(launches, self.xs[0].shape[1], taps=taps, sum_taps=True, accumulate=True)
 
     def x_grads(self) -> list[Tensor]:
-        """Brings the pooled maps' gradients back. Channels last in memory, of the dtypes of xs."""
+        """The gradients of xs, with those of the pooled maps added. Channels last in memory, in the dtypes of xs."""
         for pooled in reversed(self.plan.rounds):
             jobs = []
             for index in pooled:
                 size, source = self.plan.maps[index]
-                assert source is not None  # of a level alone
+                assert source is not None  # only levels have no source
                 axes = _axes(self.plan.maps[source].size, size, adjoint=True)
                 jobs.append((self._grads[index], source, axes))
             self._add_adjoint(jobs)
@@ -197,12 +198,12 @@ def channels_last(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 
 
 def channels_first(x: Tensor) -> Tensor:
-    """(B, *S, C) -> (B, C, *S), the same memory."""
+    """(B, *S, C) -> (B, C, *S), a view of the same memory."""
     return x.movedim(-1, 1)
 
 
 def unmix(mixing: Tensor, weight: Tensor) -> Tensor:
-    """A mixing's entries, in the order of the weight that it was packed from."""
+    """A mixing's entries, in the order of the weight from which it was packed."""
     out, inner, *taps = weight.shape
     if len(taps) == 2:
         return mixing.view(*taps, out, inner).permute(2, 3, 0, 1)
@@ -210,17 +211,17 @@ def unmix(mixing: Tensor, weight: Tensor) -> Tensor:
 
 
 def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, padding: int) -> tuple[Tensor, Tensor]:
-    """Of maps (B, *S, C): the gradients of x, in the same layout, and of the weight."""
+    """For maps (B, *S, C): the gradient of x, in the same layout, and that of the weight."""
     dim = x.ndim - 2
     ones, zeros = [1] * dim, [0] * dim
     inputs = channels_first(grad), channels_first(x), weight, None, ones, [padding] * dim, ones
-    mask = [True, True, False]  # the biases' gradients are sums that the kernel makes
+    mask = [True, True, False]  # not of the bias: the kernel sums its gradient
     x_grad, weight_grad, _ = torch.ops.aten.convolution_backward(*inputs, False, zeros, 1, mask)
     return channels_last(x_grad), weight_grad
 
 
 def _copy(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Contiguous and with its sign in memory, in one launch where anything changes."""
+    """x contiguous, in dtype, and with its sign in memory: one launch if anything changes, otherwise none."""
     if x.is_contiguous() and x.dtype == dtype and not x.is_neg():
         return x
     return x.new_empty(x.shape, dtype=dtype).copy_(x)
@@ -229,7 +230,7 @@ def _copy(x: Tensor, dtype: torch.dtype) -> Tensor:
 def _lowest(dtypes: Sequence[torch.dtype]) -> torch.dtype:
     size = min(dtype.itemsize for dtype in dtypes)
     lowest = {dtype for dtype in dtypes if dtype.itemsize == size}
-    return lowest.pop() if len(lowest) == 1 else torch.float32  # bfloat16 and float16 have no common one below
+    return lowest.pop() if len(lowest) == 1 else torch.float32  # bfloat16 and float16 have no common lower one
 
 
 def _axes(source: Sequence[int], target: Sequence[int], adjoint: bool = False) -> tuple[Axis, Axis, Axis]:

@@ -1,4 +1,4 @@
-"""Launches the kernels of `multiply` and `resample`: grids, tiles, tables. Maps are (images, *S, C), contiguous."""
+"""Launches the kernels in `multiply` and `resample`: grids, tiles, tables. Maps are (images, *S, C), contiguous."""
 
 import os
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from torch import Tensor
 from sdi_plugin.ops.gpu import tables
 
 _THREADS = 128
-_ELEMENTS = 512  # of a tile's row: four for each thread, a load of 16 bytes of float32
-_ROWS = 2  # of a tile, which reads each row of a coarser level once for all of its own; with four, registers spill
-JOBS = 4  # of one launch of `resample`: each is code of its own
+_ELEMENTS = 512  # per row of a tile: four per thread, a 16-byte load of float32
+_ROWS = 2  # per tile, which reads each row of a coarser level once for all of its rows; with four, registers spill
+JOBS = 4  # at most, per launch of `resample`: the kernel has separate code for each
 
 
 class Taps(NamedTuple):
-    """A term whose channels are mixed already: G (images, h, w, 3, 3, C), with the target plane's size."""
+    """A term whose channels have been mixed: G (images, h, w, 3, 3, C), with the target plane's size."""
 
     products: Tensor
     size: tuple[int, int]
 
 
 class Slab(NamedTuple):
-    """Planes [begin, end) of every image of maps (B, depth, H, W, C); all of them in 2-D, where depth is 1."""
+    """Planes [begin, end) of every image in maps (B, depth, H, W, C); in 2-D, depth is 1 and the slab is everything."""
 
     begin: int
     end: int
@@ -39,7 +39,7 @@ def interpreted() -> bool:
 
 @lru_cache(maxsize=1)
 def kernels() -> Any:
-    """The kernels by name. Imported at the first call: importing triton takes longer than the whole package."""
+    """The kernels by name. Imported on the first call, because importing triton takes longer than the whole package."""
     from sdi_plugin.ops.gpu.multiply import multiply, multiply_backward
     from sdi_plugin.ops.gpu.resample import resample
 
@@ -47,27 +47,30 @@ def kernels() -> Any:
 
 
 def options(kernel: str, *, amd: bool = torch.version.hip is not None) -> dict[str, int]:
-    """Of the compiler. AMD's warps have 64 threads. NVIDIA's would rather spill than give `resample` 64 registers."""
+    """Compiler options. AMD's warps have 64 threads. On NVIDIA `resample` gets 64 registers: ptxas otherwise spills."""
     registers = {"maxnreg": 64} if kernel == "resample" and not amd else {}
     return {"num_warps": _THREADS // (64 if amd else 32), "num_stages": 1, **registers}
 
 
 def channel_block(channels: int) -> int:
-    """A power of two up to 64 that divides the channels, so that nothing need be masked; else the next one above."""
+    """CHANNELS: a power of two up to 64.
+
+    The largest that divides the channels, so that no mask is needed; if that is below 16, the next one above them.
+    """
     divisor = min(64, channels & -channels)
     return divisor if divisor >= 16 else min(64, 1 << (channels - 1).bit_length())
 
 
 def tile(channels: int, width: int, device: torch.device) -> tuple[int, int, int]:
-    """ROWS, COLUMNS and CHANNELS of a program of `multiply` and `multiply_backward`."""
+    """ROWS, COLUMNS and CHANNELS per program of `multiply` and `multiply_backward`."""
     block = channel_block(channels)
-    if device.type == "cpu":  # the interpreter pays for every operation, whatever its size
+    if device.type == "cpu":  # the interpreter's cost is per operation, whatever its size
         return 16, min(64, 1 << (width - 1).bit_length()), block
     return _ROWS, max(4, min(64, _ELEMENTS // block)), block
 
 
 def pixels(block: int, device: torch.device) -> int:
-    """PIXELS of a program of `resample`, for its block of channels."""
+    """PIXELS per program of `resample`, for its block of channels."""
     return 1024 if device.type == "cpu" else max(4, _ELEMENTS // block)
 
 
@@ -79,7 +82,7 @@ def resample(
     sum_taps: bool = False,
     accumulate: bool = False,
 ) -> None:
-    """(x, out, resampling) of each job, all with the same dtypes. accumulate: add to out (with sum_taps)."""
+    """Run jobs (x, out, resampling), all with the same dtypes. accumulate: add to out (with sum_taps)."""
     for first in range(0, len(jobs), JOBS):
         xs, outs, plans = zip(*jobs[first : first + JOBS], strict=True)
         block = channel_block(channels)
@@ -104,7 +107,7 @@ def resample(
 def multiply(
     out: Tensor, dense: Sequence[Tensor], taps: Sequence[Taps], biases: Tensor, slab: Slab, bound: float
 ) -> None:
-    """out and dense: (B, [D,] H, W, C); biases: (terms, C), dense ones first, in the accumulator's dtype.
+    """out and dense: (B, [D,] H, W, C); biases: (terms, C), the dense terms first, in the accumulator's dtype.
 
     bound: the scale of the product's asinh, or 0.
     """
@@ -123,7 +126,7 @@ def multiply_backward(
     slab: Slab,
     bound: float,
 ) -> tuple[list[Tensor], Tensor]:
-    """Writes dense_grads. Returns the taps terms' gradients at the target's size, and the biases' (terms, C)."""
+    """Write dense_grads. Return the gradients of the taps terms at the target's size, and of the biases (terms, C)."""
     lows, weights = _tables(taps, biases)
     grid, arguments = _launch(grad, len(dense), len(taps), biases, slab, bound)
     height, width, channels = grad.shape[-3:]
@@ -146,7 +149,7 @@ def multiply_backward(
 
 
 def taps_adjoint(term_grads: Sequence[Tensor], taps: Sequence[Taps], accumulator: torch.dtype) -> list[Tensor]:
-    """The gradients of each G, (images, h, w, 9 * C), from those of the terms: the columns, then the rows."""
+    """The gradient of each G, (images, h, w, 9 * C), from those of the terms: first the columns, then the rows."""
     grads, height = list(term_grads), term_grads[0].shape[1] if term_grads else 0
     channels = term_grads[0].shape[-1] if term_grads else 0
     for step, axis in enumerate((1, 0)):

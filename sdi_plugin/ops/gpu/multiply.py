@@ -1,14 +1,14 @@
-"""The Triton kernels `multiply` and `multiply_backward`, in which the terms of the product meet.
+"""The Triton kernels `multiply` and `multiply_backward`, which combine the terms of the product.
 
-`launch.py` is their host code, docs/derivation.md explains them.
+`launch.py` is their host code; docs/derivation.md explains them.
 
-Names: N images, (Z, Y, X) and (H, W) the sizes of a map, (h, w) those of a coarser one, C channels, which lie together
-in memory. Sums are in ACC (float32, or float64 for float64), addresses 64 bits wide. No kernel adds atomically: every
-element is summed by one program, in one order.
+Names: N images, (Z, Y, X) and (H, W) the sizes of a map, (h, w) those of a coarser one, C channels, which are adjacent
+in memory. Sums are in ACC (float32, or float64 for float64); addresses are 64 bits wide. No kernel adds atomically:
+every element is summed by one program, in one order.
 """
 
 # pyright: reportGeneralTypeIssues=false
-# Triton unrolls tl.static_range, which is no iterator.
+# Triton unrolls tl.static_range, which is not an iterator.
 
 import triton
 import triton.language as tl
@@ -16,7 +16,7 @@ import triton.language as tl
 
 @triton.jit
 def _axis(low_ptr, first_ptr, second_ptr, at):
-    """The first of each target position's two sources, and both weights: zero outside, which is the zero padding."""
+    """The first of each target position's two sources, and both weights: zero outside, for the zero padding."""
     return tl.load(low_ptr + at), tl.load(first_ptr + at), tl.load(second_ptr + at)
 
 
@@ -24,9 +24,9 @@ def _axis(low_ptr, first_ptr, second_ptr, at):
 def _column(line_ptr, axis, w, c, C: tl.constexpr, CHANNELS: tl.constexpr, ACC: tl.constexpr):
     """One column tap of a row of G, interpolated to the target's columns: [1, COLUMNS, CHANNELS].
 
-    Three axes from the start: the loads then lie in registers as the tile does, and nothing goes through shared memory.
-    A source of weight zero is read all the same, from a pixel that the position itself or the edge beside it reads:
-    masks would cost registers, and an infinite pixel spoils nothing more.
+    Three axes from the start, so that loads have the register layout of the tile, and nothing goes through shared
+    memory. A source of weight zero is read too, from a pixel that the position itself or the edge next to it reads: a
+    mask would cost registers, and an infinite pixel makes no further results NaN.
     """
     low, first, second = axis
     left_ptr = line_ptr + low[None, :, None] * (9 * C) + c[None, None, :]
@@ -59,10 +59,10 @@ def _term(
 ):
     """sum_t shift_t(U G_t) on a tile of the target: [ROWS, COLUMNS, CHANNELS].
 
-    Goes over the rows of G that the tile reads: each is interpolated along the columns once for all rows of the tile.
+    Loops over the rows of G that the tile reads; each is interpolated along the columns once for all rows of the tile.
     """
     h, w = tl.load(low_ptr), tl.load(low_ptr + 1)
-    row_ptr = low_ptr + 3  # the tables have a position before the first, and PADDING in all outside
+    row_ptr = low_ptr + 3  # the tables have one position before the axis, and PADDING outside it in total
     column_ptr = row_ptr + H + PADDING
     row_first_ptr = weight_ptr + 1
     row_second_ptr = row_first_ptr + H + PADDING
@@ -83,15 +83,15 @@ def _term(
             line += _column(line_ptr + C, middle, w, c, C, CHANNELS, ACC)
             line += _column(line_ptr + 2 * C, right, w, c, C, CHANNELS, ACC)
             weight = tl.where(low == row, first, 0.0) + tl.where(low == row - 1, second, 0.0)
-            # A row of the tile that does not read this row of G: 0 * Inf would be NaN.
+            # Rows of the tile that do not read this row of G get 0: 0 * Inf would be NaN.
             term += tl.where((weight != 0)[:, None, None], weight[:, None, None] * line, 0.0)
     return term
 
 
 @triton.jit
 def _tile(D, H, W, z, planes, C, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr):
-    """Where a program works: its image of the slab, rows, columns and channels; offsets in maps (B, D, H, W, C) and in
-    the slab's (B, planes, H, W, C); and the mask of both."""
+    """A program's tile: its image in the slab, rows, columns and channels; its offsets in maps (B, D, H, W, C) and in
+    the slab's (B, planes, H, W, C); and the mask for both."""
     across = tl.cdiv(W, COLUMNS)
     y = tl.program_id(0) // across * ROWS + tl.arange(0, ROWS)
     x = tl.program_id(0) % across * COLUMNS + tl.arange(0, COLUMNS)
@@ -105,9 +105,9 @@ def _tile(D, H, W, z, planes, C, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHAN
 
 @triton.jit
 def _asinh(z):
-    """log(1 + u); what 1 + u rounds away of a small u comes back to first order. Infinite and NaN as they are."""
+    """log(1 + u), with what rounding takes from 1 + u for small u added back to first order. Inf and NaN are kept."""
     size = tl.abs(z)
-    huge = size > 1e18  # whose square would overflow: asinh(z) = log(2 z)
+    huge = size > 1e18  # its square would overflow: asinh(z) = log(2 z)
     within = tl.where(huge, 0.0, size)
     u = within + within * within / (1 + tl.sqrt(1 + within * within))
     t = tl.where(huge, size, 1 + u)
@@ -186,9 +186,9 @@ def multiply_backward(
     COLUMNS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """The gradient of every term: grad times the other terms, as the product of those before and those after it.
+    """The gradient of every term: grad times the product of the terms before it and of those after it.
 
-    Grid: as multiply's.
+    Grid: as for `multiply`.
     """
     image, y, x, c, at, slab_at, mask = _tile(D, H, W, z, planes, C, ROWS, COLUMNS, CHANNELS)
     before = tl.load(grad_ptr + at, mask, other=0).to(ACC)
@@ -233,5 +233,5 @@ def multiply_backward(
             tl.store(dense_grad_ptrs[i] + at, gradient, mask)
         else:
             tl.store(term_grad_ptrs[i - DENSE] + slab_at, gradient, mask)
-        inside = tl.where(mask, gradient, 0.0)  # beyond the map a term may be infinite all the same
+        inside = tl.where(mask, gradient, 0.0)  # outside the map a term may be infinite
         tl.store(sum_ptr + i * C, tl.sum(tl.sum(inside, 1), 0), c < C)

@@ -1,10 +1,10 @@
-"""The Triton kernel `resample`: small banded matrices on the axes of a map.
+"""The Triton kernel `resample`: applies small banded matrices to the axes of a map.
 
-Pooling, interpolation, the taps of a depth axis, and the adjoints of all of these. Names as in `multiply.py`.
+Used for pooling, interpolation, the taps of a depth axis, and the adjoints of all of these. Names as in `multiply.py`.
 """
 
 # pyright: reportGeneralTypeIssues=false
-# Triton unrolls tl.static_range, which is no iterator.
+# Triton unrolls tl.static_range, which is not an iterator.
 
 import triton
 import triton.language as tl
@@ -12,8 +12,8 @@ import triton.language as tl
 
 @triton.jit
 def _resample(
-    x_ptr,  # (N, *source, [TAPS,] C), with TAPS where they are summed
-    out_ptr,  # (N, *target, [TAPS,] C), with TAPS where they are made
+    x_ptr,  # (N, *source, [TAPS,] C), with TAPS if they are summed
+    out_ptr,  # (N, *target, [TAPS,] C), with TAPS if they are produced
     start_ptr,  # tables.Resampling.starts
     weight_ptr,  # tables.Resampling.weights
     C: tl.constexpr,
@@ -74,8 +74,8 @@ def _resample(
 
 @triton.jit
 def resample(
-    x_ptrs,  # one map for each job
-    out_ptrs,  # its result
+    x_ptrs,  # the map of each job
+    out_ptrs,  # the result of each job
     start_ptrs,  # tables.Resampling.starts of each job
     weight_ptrs,  # tables.Resampling.weights of each job
     C: tl.constexpr,
@@ -89,8 +89,8 @@ def resample(
 ):
     """out[n, z, y, x(, t), c] = sum of Z_t[z, k] Y_t[y, l] X_t[x, m] x[n, k, l, m(, t), c] over k, l, m (and t).
 
-    Grid: (blocks of PIXELS of the largest job's result, blocks of CHANNELS, JOBS). Several jobs share a launch, as
-    small maps cost little more than that.
+    Grid: (blocks of PIXELS of the largest job's result, blocks of CHANNELS, JOBS). Several jobs share a
+    launch, because a small map costs little more than its launch.
     """
     job = tl.program_id(2)
     for j in tl.static_range(JOBS):

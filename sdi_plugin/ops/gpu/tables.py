@@ -1,6 +1,6 @@
-"""The tables that the Triton kernels read: linear interpolation of planes, and banded matrices of any resampling.
+"""The tables that the Triton kernels read: linear interpolation of planes, and banded matrices for any resampling.
 
-Made once for each shape, on the CPU (`bands`), and kept on the GPU.
+Made once per shape, on the CPU (`bands`), and kept on the GPU.
 """
 
 import math
@@ -13,16 +13,17 @@ from torch.nn.functional import pad
 from sdi_plugin.ops import bands
 from sdi_plugin.ops.cache import bounded
 
-_CACHE_BYTES = 1 << 26  # of each kind of table
-PADDING = 66  # of the tables: a tile of 64 positions may begin at the last one, and its taps reach one further
+_CACHE_BYTES = 1 << 26  # per kind of table
+PADDING = 66  # positions: a tile of 64 may begin at the last position, and its taps reach one further
 
 
 class Upsampling(NamedTuple):
-    """Interpolation of a plane (h, w) -> (H, W), as the GPU kernels read it: two weights for each row and column.
+    """Interpolation of a plane (h, w) -> (H, W), as the GPU kernels read it: two weights per row and column.
 
-    lows: int32: h, w, then the first source of the rows and of the columns. weights: of that source and of the next one
-    for the rows, then those of the columns. Each list has one position before its axis and PADDING - 1 behind it: of
-    weight zero and with the sources of the edge, so that what is read there is read for the edge too (0 * Inf is NaN).
+    lows: int32: h, w, then the first source of each row and of each column. weights: those of the first source and of
+    the next one for the rows, then the same for the columns. Each list has one position before its axis and PADDING - 1
+    after it. They have weight zero and the sources of the edge, so that only pixels are read there that the edge reads
+    too (0 * Inf is NaN).
     """
 
     lows: Tensor
@@ -49,8 +50,8 @@ def upsampling(
 class Axis(NamedTuple):
     """One axis of a resampling: `bands.resize` from source to target, or a part or its adjoint.
 
-    taps: three matrices, moved by the offsets -1, 0, 1 of a convolution's taps, which bring zeros in at the border.
-    rows: of the target alone, first and last + 1. adjoint: the transpose, which goes from those rows to the source.
+    taps: three matrices, shifted by the offsets -1, 0, 1 of a convolution's taps, with zeros at the border.
+    rows: only these rows of the target, first and last + 1. adjoint: the transpose, from those rows to the source.
     """
 
     source: int
@@ -60,12 +61,12 @@ class Axis(NamedTuple):
     adjoint: bool = False
 
     def sizes(self) -> tuple[int, int]:
-        """Of the axis before and after."""
+        """The size of the axis before and after."""
         begin, end = self.rows or (0, self.target)
         return (end - begin, self.source) if self.adjoint else (self.source, end - begin)
 
     def bands(self, taps: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Of each matrix and row: the first column that is not zero (taps, rows), and the weights from there."""
+        """For each matrix and row: the first nonzero column (taps, rows), and the weights from there on."""
         begin, end = self.rows or (0, self.target)
         matrix = bands.resize(self.source, self.target, dtype)
         parts = matrix.taps(begin, end) if self.taps else [matrix.rows(begin, end)]
@@ -79,11 +80,11 @@ class Resampling(NamedTuple):
     """Banded matrices for the three axes of a map, as the GPU kernel `resample` reads them.
 
     starts: int32: the pixels of the result in all images, the sizes before and after, the widths of the bands, then the
-    starts of the three axes, (taps, size) each. weights: of the three axes, (taps, size, width) each.
+    starts of the three axes, (taps, size) each. weights: those of the three axes, (taps, size, width) each.
     """
 
     pixels: int
-    sizes: tuple[int, ...]  # of the result
+    sizes: tuple[int, ...]  # the result's size
     starts: Tensor
     weights: Tensor
 

@@ -157,7 +157,7 @@ def test_a_file_that_does_not_fit_is_an_error_that_names_the_keys(files, tmp_pat
     before = {key: value.clone() for key, value in module.state_dict().items()}
     messages = {
         "missing key": "x.pth.*Missing: stages_0.blocks.0.norm1.weight",
-        "other size": "x.pth.*Of other shapes: patch_embed.proj.weight",
+        "other size": "x.pth.*Different shapes: patch_embed.proj.weight",
         "other architecture": "another architecture, with layer1.0.conv1.weight",
         "no file": "PVTv2: expected init_cfg's checkpoint, found no such file: .*x.pth.*None",
     }

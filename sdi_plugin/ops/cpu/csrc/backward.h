@@ -1,8 +1,8 @@
-// The gradients of maps, weights and biases. The terms are recomputed row by row; a term's gradient is the result's times the
-// other terms. A coarser level's goes through its window to the low resolution at once; a dense one's is kept for one target,
-// as its adjoint convolution reads the rows around it.
+// The gradients of maps, weights and biases. The terms are recomputed row by row; the gradient of a term is that of the
+// result times the other terms. For a coarser level it goes to the low resolution immediately, through the level's
+// window. For a dense term it is kept for the whole target, because its adjoint convolution reads the rows around it.
 
-// The gradient of a term is the result's times the product of the others: those before it times those after it.
+// The gradient of a term is that of the result times the product of the terms before it and of those after it.
 template <typename T>
 void split_gradient(T *gradients, int64_t pitch, const T *const *values, int64_t levels, const T *result,
                     int64_t size) {
@@ -21,7 +21,7 @@ void split_gradient(T *gradients, int64_t pitch, const T *const *values, int64_t
   }
 }
 
-// sums (channels) += those of a row (w, channels).
+// sums (channels) += the sums over a row (w, channels).
 template <typename T> void add_row_sums(T *sums, const T *row, int64_t w, int64_t channels) {
   for (int64_t c = 0; c < channels; c += Lanes<T>::count) {
     typename Lanes<T>::Vector sum{};
@@ -31,7 +31,8 @@ template <typename T> void add_row_sums(T *sums, const T *row, int64_t w, int64_
   }
 }
 
-// Keep a dense term's gradient, and add to that of its weights: for each depth and row tap, the map's row transposed times it.
+// Keep a dense term's gradient, and add to the gradient of its weights: for each depth and row tap, the map's row,
+// transposed, times the term's gradient.
 template <typename T>
 void keep_dense_row(const Grid<T> &keep, const Grid<T> &map, const T *gradient, T *weight_sums, int64_t depth_taps,
                     const RowIndex &at) {
@@ -53,7 +54,7 @@ void keep_dense_row(const Grid<T> &keep, const Grid<T> &map, const T *gradient, 
   }
 }
 
-// One unit of target t: the gradients of its terms, row by row, each brought to where it belongs.
+// One unit of target t: the gradients of its terms, row by row, added to those of the maps, weights and biases.
 template <typename T>
 void backward_unit(const Prepared<T> &prepared, UnitSums<T> &sums, const Grids<T> &kept, int64_t t, const Unit &unit,
                    int64_t unit_index) {
@@ -92,7 +93,7 @@ void backward_unit(const Prepared<T> &prepared, UnitSums<T> &sums, const Grids<T
       terms.window(l).finish();
 }
 
-// A row of a map += what the units of a term by taps have for it, in their order.
+// row, of a map, += the gradients that the units of a term by taps have for it, in the order of the units.
 template <typename T>
 void add_taps(T *row, int64_t size, const Stage &stage, const UnitSums<T> &sums, int64_t term, const RowIndex &at,
               const Units &units) {
@@ -108,7 +109,7 @@ void add_taps(T *row, int64_t size, const Stage &stage, const UnitSums<T> &sums,
   }
 }
 
-// Up to two rows of map m, which Winograd makes at once: zero, and what the terms of that map add to them.
+// Up to two rows of map m, because Winograd computes two at once: zero, plus the gradients of the map's terms.
 template <typename T>
 void map_rows(const Prepared<T> &prepared, const UnitSums<T> &sums, const Grids<T> &kept, const Grid<T> &to, int64_t m,
               const RowIndex &first, const Units &units) {
@@ -139,7 +140,7 @@ void map_rows(const Prepared<T> &prepared, const UnitSums<T> &sums, const Grids<
   }
 }
 
-// The gradients of a term's weight and bias: the sums of the units, in their order.
+// The gradients of a term's weight and bias: the sums over the units, in order.
 template <typename T>
 void sum_weights(const Prepared<T> &prepared, const UnitSums<T> &sums, int64_t term, const Units &units) {
   const Stage &stage = prepared.stage;
@@ -169,7 +170,7 @@ template <typename T> void backward(const Stage &stage, const Tensors &tensors, 
     return Grid<T>{nullptr, prepared.by_taps(term) ? 0 : target.d, target.h, target.w, prepared.shape.out_padded};
   });
 
-  // Results to terms. A term by taps goes on to the low resolution at once; the others are kept.
+  // Results to terms. A term by taps goes on to the low resolution immediately; the others are kept.
   parallel(units.count, threads, [&](int64_t i) {
     const Units::At at = units.at(i);
     sums.zero(i);
@@ -178,7 +179,7 @@ template <typename T> void backward(const Stage &stage, const Tensors &tensors, 
 
   // Terms to maps, all pairs of rows of all maps in one loop.
   const Grids<T> grids = map_grids<T>(stage);
-  Buffer<int64_t> begin(stage.map_count + 1); // of each map's pairs of rows among all
+  Buffer<int64_t> begin(stage.map_count + 1); // index of each map's first pair of rows among all pairs
   begin.data[0] = 0;
   for (int64_t m = 0; m < stage.map_count; m++)
     begin.data[m + 1] = begin.data[m] + stage.batch * stage.maps[m].d * ((stage.maps[m].h + 1) / 2);
@@ -194,7 +195,7 @@ template <typename T> void backward(const Stage &stage, const Tensors &tensors, 
   // Units to weights and biases.
   parallel(terms, threads, [&](int64_t term) { sum_weights(prepared, sums, term, units); });
 
-  // Maps to inputs: each that was made from another gives its gradient back, the last made first.
+  // Maps to inputs: each map made from another passes its gradient to that one, in reverse order.
   for (int64_t m = stage.map_count - 1; m >= 0; m--) {
     const Map &map = stage.maps[m];
     const Grid<T> &from = grids[m];

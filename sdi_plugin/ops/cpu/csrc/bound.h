@@ -1,14 +1,15 @@
-// fusion = "asinh": y = a asinh(p / a) of the product p, elementwise, for |p| << a the product itself, for |p| >> a a
-// logarithm; and its derivative 1 / sqrt(1 + (p / a)^2). a is Stage::bound; 0 leaves the product as it is.
+// fusion = "asinh": y = a asinh(p / a) of the product p, elementwise. For |p| << a it is the product itself, for
+// |p| >> a a logarithm. Its derivative is 1 / sqrt(1 + (p / a)^2). a is Stage::bound; 0 leaves the product as it is.
 //
-// Branch-free over rows, so that the compiler vectorises it for each instruction set; libm's asinh is a call per element.
+// Branch-free over rows, so that the compiler vectorises it for each instruction set; libm's asinh is one call per
+// element.
 
 template <typename T> struct FloatBits;
 template <> struct FloatBits<float> {
   using Int = int32_t;
   static constexpr int kMantissa = 23, kTerms = 6; // terms of the logarithm's series: the next is below the rounding
   static constexpr Int kBias = 127, kOne = 0x3f800000, kMantissaMask = 0x7fffff;
-  static constexpr float kLargest = 1e18f; // squared it does not overflow, and 1 is nothing beside it
+  static constexpr float kLargest = 1e18f; // its square does not overflow, and adding 1 to it changes nothing
 };
 template <> struct FloatBits<double> {
   using Int = int64_t;
@@ -40,20 +41,20 @@ template <typename T> SDI_INLINE T log_from_one(T t) {
 template <typename T> SDI_INLINE T bounded(T p, T a) {
   constexpr T largest = FloatBits<T>::kLargest, infinity = std::numeric_limits<T>::infinity();
   const T z = p / a, size = std::abs(z), within = std::min(size, largest);
-  // asinh(z) = log(1 + u); what 1 + u rounds away of a small u comes back to first order.
+  // asinh(z) = log(1 + u), with what rounding takes from 1 + u for small u added back to first order.
   const T u = within + within * within / (T(1) + std::sqrt(T(1) + within * within)), t = T(1) + u;
   const bool huge = size > largest; // asinh(z) = log(2 z)
   const T value = log_from_one(huge ? size : t) + (huge ? T(0.6931471805599453) : (u - (t - T(1))) / t);
-  return a * std::copysign(size < infinity ? value : size, z); // infinite, or not a number, as it was
+  return a * std::copysign(size < infinity ? value : size, z); // Inf and NaN are kept
 }
 
-// product (count) = its bounded form.
+// Replace product (count) by its bounded form.
 template <typename T> void bound_row(T *product, int64_t count, T a) {
   for (int64_t i = 0; i < count; i++)
     product[i] = bounded(product[i], a);
 }
 
-// gradient (count): of the bounded form, becomes that of the product.
+// Replace the gradient (count) of the bounded form by that of the product.
 template <typename T> void unbound_row(T *gradient, const T *product, int64_t count, T a) {
   for (int64_t i = 0; i < count; i++) {
     const T z = product[i] / a;

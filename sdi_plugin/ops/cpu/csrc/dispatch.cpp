@@ -1,4 +1,4 @@
-// The functions that the host calls, and the choice of an instruction set.
+// The functions that the host calls, and the choice of the instruction set.
 
 #include <cstdint>
 #include <cstdlib>
@@ -29,7 +29,7 @@ struct Kernel {
   Run *run_float, *run_double;
 };
 
-// The widest that this processor has, or that SDI_PLUGIN_ISA names if it has that.
+// The widest instruction set of this processor, or the one that SDI_PLUGIN_ISA names if the processor has it.
 Kernel choose() {
 #if defined(__x86_64__)
   const char *wanted = std::getenv("SDI_PLUGIN_ISA");
@@ -58,7 +58,7 @@ int64_t sdi_abi() { return sdi::kAbi; }
 
 const char *sdi_isa() { return sdi::kernel().name; }
 
-// 0, or 1 where memory ran out. is_double: the scalars of all tensors and tables.
+// Returns 0, or 1 if memory ran out. is_double: whether the scalars of all tensors and tables are double.
 int sdi_run(const sdi::Stage *stage, const sdi::Tensors *tensors, int64_t threads, int is_double, int backward) {
   const sdi::Kernel &kernel = sdi::kernel();
   return (is_double ? kernel.run_double : kernel.run_float)(*stage, *tensors, threads, backward != 0);

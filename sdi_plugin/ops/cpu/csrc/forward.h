@@ -1,6 +1,6 @@
 // The stage: the product of each target's terms, unit by unit.
 
-// One unit of a target: each row is the product of the levels' terms, bounded if the stage says so.
+// One unit of a target: each row is the product of the levels' terms, bounded if Stage::bound is set.
 template <typename T> void forward_unit(const Prepared<T> &prepared, int64_t target_index, const Unit &unit) {
   const Target &target = prepared.stage.targets[target_index];
   const int64_t channels = prepared.shape.out_padded, size = target.w * channels, levels = prepared.stage.levels;

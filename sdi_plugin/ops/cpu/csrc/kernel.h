@@ -1,6 +1,6 @@
-// The whole kernel for one instruction set, in its namespace. A source file that includes this has set SDI_ISA, the namespace,
-// and SDI_VECTOR_BYTES, and has switched the compiler to the instruction set; standard headers come before the switch, so that
-// what they define is compiled for every processor.
+// The whole kernel for one instruction set, in its namespace. A source file that includes this has defined SDI_ISA (the
+// namespace) and SDI_VECTOR_BYTES, and has switched the compiler to the instruction set. It includes standard headers
+// before the switch, so that what they define is compiled for every processor.
 
 namespace sdi {
 namespace SDI_ISA {
@@ -27,7 +27,7 @@ namespace SDI_ISA {
 
 #include "backward.h"
 
-// 0, or 1 where memory ran out.
+// Returns 0, or 1 if memory ran out.
 template <typename T> int run(const Stage &stage, const Tensors &tensors, int64_t threads, bool is_backward) {
   try {
     if (is_backward)

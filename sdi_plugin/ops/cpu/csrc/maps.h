@@ -1,7 +1,7 @@
-// Maps in memory, and what moves whole maps: copies from and to tensors of any strides, pooling, interpolation.
+// Maps in memory, and operations on whole maps: copies from and to tensors of any strides, pooling, interpolation.
 
-// (B, d, h, 1 + w + 1, channels): channels last in whole vectors, zeros beyond the tensor's own, and a pixel of zeros at both ends
-// of every row, so that a convolution's three column taps are one contiguous stretch.
+// (B, d, h, 1 + w + 1, channels): channels last, padded with zero channels to whole vectors, and with a pixel of zeros
+// at both ends of every row, so that a convolution's three column taps are one contiguous stretch.
 template <typename T> struct Grid {
   T *data = nullptr;
   int64_t d = 0, h = 0, w = 0, channels = 0;
@@ -16,7 +16,7 @@ template <typename T> struct Grid {
   }
 };
 
-// Several grids of one batch and so many channels, in one piece of memory. shape(i): grid i without its data.
+// Several grids with the same batch and channels, in one block of memory. shape(i): grid i without its data.
 template <typename T> struct Grids {
   Buffer<Grid<T>> grids;
   Buffer<T> data;
@@ -35,7 +35,7 @@ template <typename T> struct Grids {
   const Grid<T> &operator[](int64_t i) const { return grids.data[i]; }
 };
 
-// Task number i of a loop over all rows of a grid.
+// The row of task i in a loop over all rows of a grid.
 struct RowIndex {
   int64_t b, z, y;
   RowIndex(int64_t b, int64_t z, int64_t y) : b(b), z(z), y(y) {}
@@ -46,7 +46,7 @@ template <typename T> T *address(const View &v, int64_t b, int64_t z, int64_t y)
   return static_cast<T *>(v.data) + b * v.stride[0] + z * v.stride[2] + y * v.stride[3];
 }
 
-// to[c * to_pitch + r] = from[r * from_pitch + c], four by four.
+// to[c * to_pitch + r] = from[r * from_pitch + c], in blocks of four by four.
 template <typename T>
 void transpose(T *to, int64_t to_pitch, const T *from, int64_t from_pitch, int64_t rows, int64_t columns) {
   typedef T Four __attribute__((vector_size(4 * sizeof(T))));
@@ -79,7 +79,7 @@ void transpose(T *to, int64_t to_pitch, const T *from, int64_t from_pitch, int64
       to[c * to_pitch + r] = from[r * from_pitch + c];
 }
 
-// row (w, pitch) = one row of a tensor, zeros in the channels that it does not have.
+// row (w, pitch) = one row of a tensor, with zeros in the padding channels.
 template <typename T>
 void read_row(T *row, const View &v, int64_t b, int64_t z, int64_t y, int64_t w, int64_t channels, int64_t pitch) {
   const T *from = address<T>(v, b, z, y);
@@ -113,7 +113,7 @@ void write_row(const T *row, const View &v, int64_t b, int64_t z, int64_t y, int
         to[c * v.stride[1] + x * v.stride[4]] = row[x * pitch + c];
 }
 
-// One row of `to` = or += the axes' matrices applied to `from`, each axis on its own.
+// One row of `to` = (or += if Add) the axes' matrices applied to `from`.
 template <bool Add, typename T>
 void resample_row(const Grid<T> &to, const Grid<T> &from, const Axis &az, const Axis &ay, const Axis &ax,
                   const RowIndex &at) {

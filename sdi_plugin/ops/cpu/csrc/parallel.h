@@ -1,5 +1,5 @@
-// Loops over independent tasks, on the OpenMP threads that torch has already started, or on std::thread where a sanitizer has
-// to see every synchronisation (SDI_STD_THREADS).
+// Loops over independent tasks, on the OpenMP threads that torch has already started, or on std::thread if a sanitizer
+// has to see every synchronisation (SDI_STD_THREADS).
 
 #pragma once
 
@@ -14,7 +14,7 @@
 
 namespace sdi {
 
-// task(i) for every i below count. Throws std::bad_alloc if a task did.
+// Calls task(i) for every i below count. Throws std::bad_alloc if a task did.
 template <typename F> void parallel(int64_t count, int64_t threads, const F &task) {
   std::atomic<bool> failed{false};
   const auto guarded = [&](int64_t i) { // an exception must not leave a thread

@@ -18,14 +18,14 @@
 #define SDI_NOINLINE __attribute__((noinline))
 #define SDI_INLINE_LAMBDA __attribute__((always_inline))
 
-// Before a loop over an array of vectors, which is to live in registers.
+// Before a loop over an array of vectors that has to stay in registers.
 #if defined(__clang__)
 #define SDI_UNROLL _Pragma("unroll")
 #else
 #define SDI_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// Four elements of two vectors of four, in a function that has their index type as Order.
+// Select four elements from two vectors of four. The calling function defines their index type as Order.
 #if defined(__clang__)
 #define SDI_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
 #else

@@ -1,4 +1,4 @@
-// What forward and backward prepare alike: a stage's maps, packed weights and biases, and its units in one row.
+// What forward and backward both prepare: a stage's maps, packed weights and biases, and one numbering of its units.
 
 // Grids for all maps of a stage.
 template <typename T> Grids<T> map_grids(const Stage &stage) {
@@ -15,7 +15,7 @@ template <typename T> struct Prepared {
   const Shape<T> shape;
   const Grids<T> maps;
   Buffer<T> weight_data, bias_data, zeros; // zeros: a row of the widest map
-  Buffer<PackedTerm<T>> terms; // for each target and level
+  Buffer<PackedTerm<T>> terms; // one per target and level
 
   Prepared(const Stage &stage, const Tensors &tensors, int64_t threads, bool backward)
       : stage(stage), tensors(tensors), threads(threads), shape(stage), maps(map_grids<T>(stage)) {
@@ -30,7 +30,7 @@ template <typename T> struct Prepared {
   }
 
   bool by_taps(int64_t term) const { return terms.data[term].term->by_taps; }
-  // Where a row's pixel 0 would lie, of any map.
+  // Pixel 0 of a row of zeros, for any map.
   const T *zero_row(int64_t channels) const { return zeros.data + channels; }
 
 private:
@@ -83,7 +83,7 @@ private:
   }
 };
 
-// The units of all targets in one row, from the fine targets to the coarse: the long units first.
+// The units of all targets in one numbering, from the fine targets to the coarse: the long units first.
 struct Units {
   struct At {
     int64_t target, unit;

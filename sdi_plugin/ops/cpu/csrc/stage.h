@@ -1,12 +1,13 @@
-// The plain C interface of the SDI stage: what the host (sdi_plugin/ops/cpu/__init__.py, stage.py) hands to the kernel. The two sides state the
-// same structures; kAbi is raised whenever one of them, or a function of dispatch.cpp, changes.
+// The plain C interface of the SDI stage: what the host (sdi_plugin/ops/cpu/__init__.py, stage.py) passes to the
+// kernel. Both sides declare the same structures; raise kAbi whenever one of them, or a function in dispatch.cpp,
+// changes.
 //
 //     out_i = fuse( prod_j ( bias_ij + conv3x3_ij( resize_{j->i}(x_j) ) ) )          for the target levels i
 //
 // fuse(p) = p, or bound * asinh(p / bound) where Stage::bound is not 0 (bound.h).
 //
-// Names: B images, C_in channels of the maps, C_out of the results, (D, H, W) a target's size, (d, h, w) a map's. A 2-D map has
-// D = d = 1 and one depth tap instead of three. Scalars are float or double, all of a call alike.
+// Names: B images, C_in channels of the maps, C_out of the results, (D, H, W) a target's size, (d, h, w) a map's. A 2-D
+// map has D = d = 1 and one depth tap instead of three. Scalars are float or double, the same for everything in a call.
 
 #pragma once
 
@@ -16,37 +17,39 @@ namespace sdi {
 
 constexpr int64_t kAbi = 4;
 
-// A sparse matrix along one axis: row i is weights[i * width + k] at first[i] + k, for k < count[i].
+// A sparse matrix along one axis: row i has weights[i * width + k] in column first[i] + k, for k < count[i].
 struct Axis {
   const int32_t *first, *count;
   const void *weights;
   int64_t width;
 };
 
-// A map of the stage. The first `levels` are the inputs; each further one is made from an earlier one, by pooling or interpolation.
+// A map of the stage. The first `levels` are the inputs; each other map is made from an earlier one, by pooling or
+// interpolation.
 struct Map {
-  int64_t source; // index of the map that it is made from; -1 for an input
+  int64_t source; // index of the map from which it is made; -1 for an input
   int64_t d, h, w;
   Axis z, y, x; // from the source to this map
   Axis z_back, y_back, x_back; // their transposes
 };
 
-// One factor of a target: of a map of the target's size directly, or of a coarser map through the low resolution.
+// One factor of a target: computed from a map of the target's size, or by taps from a coarser map at its resolution.
 struct Term {
   int64_t map;
   int64_t by_taps;
-  Axis z, y, x; // by taps: linear interpolation to the target's size, one or two weights a row
+  Axis z, y, x; // by taps: linear interpolation to the target's size, one or two weights per row
   Axis x_back; // the transpose of x
 };
 
-// What one thread does at a time; the split is by shape alone, so that sums have one order for any number of threads.
+// The work that one thread does at a time. The split depends only on shapes, so that sums have the same order for any
+// number of threads.
 struct Unit {
   int64_t image, z_begin, z_end, y_begin, y_end;
 };
 
 struct Target {
   int64_t d, h, w;
-  const Term *terms; // one for each level, in their order
+  const Term *terms; // one per level, in the order of the levels
   const Unit *units; // sorted by image
   int64_t unit_count;
 };
@@ -65,12 +68,12 @@ struct View {
   int64_t stride[5];
 };
 
-// weights, biases and their gradients: one contiguous tensor (C_out, C_in, taps...) or (C_out) for each target and level.
+// weights, biases and their gradients: one contiguous tensor (C_out, C_in, taps...) or (C_out) per target and level.
 struct Tensors {
   const View *xs;
   const void *const *weights, *const *biases;
   const View *outs; // forward: written; backward: their gradients, read
-  const View *x_grads; // the rest: backward, written
+  const View *x_grads; // this and the rest: backward, written
   void *const *weight_grads, *const *bias_grads;
 };
 

@@ -1,9 +1,9 @@
-// What the units sum up, each in a place of its own; then added in the order of the units.
+// The sums of the units, each in its own memory; they are added later, in the order of the units.
 template <typename T> struct UnitSums {
   Buffer<T> data;
-  Buffer<int64_t> begin;        // of each unit's in data, and the end
-  Buffer<TapGradients<T>> taps; // for each unit and level
-  Buffer<T *> weights, biases;  // likewise
+  Buffer<int64_t> begin;        // where each unit's sums begin in data, and the end
+  Buffer<TapGradients<T>> taps; // per unit and level
+  Buffer<T *> weights, biases;  // per unit and level
 
   explicit UnitSums(const Prepared<T> &prepared) {
     const Stage &stage = prepared.stage;
@@ -17,11 +17,11 @@ template <typename T> struct UnitSums {
     place(prepared, units);
   }
 
-  // Done by the thread that takes the unit.
+  // Called by the thread that processes the unit.
   void zero(int64_t unit) { std::fill(data.data + begin.data[unit], data.data + begin.data[unit + 1], T(0)); }
 
 private:
-  // Called first to measure, then to place.
+  // Called twice: first to measure the sizes, then to set the pointers.
   void place(const Prepared<T> &prepared, const Units &units) {
     const Stage &stage = prepared.stage;
     int64_t next = 0;

@@ -1,16 +1,17 @@
-// A coarser level's term, through the low resolution: G_t = W_t x, then
+// A coarser level's term, computed at the low resolution: G_t = W_t x, then
 //
 //     term[p] = bias + sum_t 1[p + t inside] (U G_t)[p + t]
 //
-// taken an axis after the other. Along the depth x itself is interpolated, before the matrix product (it has C channels, its
-// taps 27 C). Rows of G are computed as they are needed, once, and a few live at a time (Window). A target's row y then gathers
+// one axis after the other. Along the depth, x itself is interpolated, before the matrix product (it has C channels,
+// its taps 27 C). Each row of G is computed once, when it is needed, and only a few are held at a time (Window). A
+// target's row y then gathers
 //
 //     S (w, 3, C): the rows of G that the three row taps at y read, interpolated and added, for each column tap
 //
-// of which `row` interpolates the columns. Backward runs the adjoint of each step in the opposite order.
+// and `row` interpolates the columns of S. Backward runs the adjoint of each step in the opposite order.
 
-// At most two weights of a row of an interpolation, which may lie outside: then there are none, and `low` is the edge's, so that
-// code which reads with weight 0 reads what the edge reads as well (0 * Inf is NaN).
+// The weights, at most two, of one row of an interpolation. Outside the axis there are none, and `low` is that of the
+// edge, so that code which reads with weight 0 reads only what the edge reads too (0 * Inf is NaN).
 template <typename T> struct Pair {
   int64_t low = 0, count = 0;
   T weight[2] = {0, 0};
@@ -25,7 +26,7 @@ template <typename T> struct Pair {
   }
 };
 
-// Rows of the low resolution, first to last, that the taps at i read.
+// The range of low-resolution rows that the taps at rows [i_begin, i_end) read.
 template <typename T> struct Reach {
   int64_t begin, end;
 
@@ -36,11 +37,11 @@ template <typename T> struct Reach {
   }
 };
 
-// What backward adds to while a window goes over a unit of a target.
+// The gradients to which backward adds while a window moves over a unit of a target.
 template <typename T> struct TapGradients {
   T *x; // (planes, rows, w, channels in) of the level, from plane_begin and row_begin on
   int64_t plane_begin, planes, row_begin, rows;
-  T *mixing; // for each row tap (depth tap, channel in, column tap, channel out)
+  T *mixing; // per row tap: (depth tap, channel in, column tap, channel out)
 };
 
 // The rows of G that a target row needs: a ring of groups of whole rows, so that a product has enough rows to be fast.
@@ -90,7 +91,8 @@ public:
     }
   }
 
-  // Backward: the gradient (W, C) of the term in row y, which `row` was called for last; a pixel of zeros lies at both its ends.
+  // Backward: the gradient (W, C) of the term in row y, the row of the last call of `row`. It has a pixel of zeros at
+  // both ends.
   SDI_NOINLINE void scatter(int64_t y, const T *gradient) {
     const int64_t channels = out / 3;
     const Axis &back = tap.term->x_back;
@@ -120,20 +122,20 @@ public:
     }
   }
 
-  // Bring what is held to the low resolution, and hold nothing.
+  // Add all held gradients to those of the low resolution, and release the rows.
   void finish() {
     for (int64_t slot = 0; slot < groups; slot++)
       release(slot);
   }
 
 private:
-  // What a column tap at a column of the target reads of S, from `low` and the pixel after it.
+  // What a column tap at a column of the target reads from S: the pixel `low` and the one after it.
   struct Column {
     int64_t low;
     T weight[2];
   };
 
-  // Have the rows of G that row y reads, and S for it.
+  // Compute the missing rows of G that row y reads, and S for it.
   SDI_NOINLINE void gather(int64_t y) {
     need(y);
     const T *source[6];
@@ -159,8 +161,8 @@ private:
     std::fill(sums.data + w * out, sums.data + (w + 1) * out, T(0));
   }
 
-  // Rows y - 1 to y + 1 of the target are two apart, so at most two rows of the source and the interpolation's second one;
-  // and one more, should the rounding of torch's weights fall badly.
+  // Rows y - 1 to y + 1 of the target are two apart, so they read at most two rows of the source and the second one of
+  // the interpolation; and one more if the rounding of torch's weights is unfavourable.
   static constexpr int64_t kMostRows = 5;
 
   int64_t offset(int64_t row, int64_t tap_row) const {
@@ -229,7 +231,7 @@ private:
         const int64_t plane = (pair.low + k - gradients->plane_begin) * gradients->rows;
         T *to = gradients->x + (plane + group * group_rows - gradients->row_begin) * w * channels;
         const T *from = input_gradients.data + tap_plane * channels;
-        // The first and the last group may hold rows that this unit does not read: they have no gradient, and no room.
+        // The first and the last group may hold rows that this unit does not read: they have no gradient, and no space.
         const int64_t first = std::max<int64_t>(0, gradients->row_begin - group * group_rows);
         const int64_t last = std::min(rows, gradients->row_begin + gradients->rows - group * group_rows);
         for (int64_t p = first * w; p < last * w; p++)
@@ -246,7 +248,7 @@ private:
   TapGradients<T> *gradients;
   int64_t w, in, out, z = 0; // in: depth taps x channels; out: column taps x channels
   int64_t group_rows, groups;
-  Buffer<Column> columns; // for each column of the target its three taps
+  Buffer<Column> columns; // the three taps of each column of the target
   Buffer<int64_t> held; // the group in each slot of the ring, or -1
   Buffer<T> inputs, products, product_gradients, input_gradients, sums;
 };

@@ -1,10 +1,10 @@
 // The terms of a target, row by row, and their product.
 
-// out (w, C_out) = or += a convolution of grid's rows around `at`; = begins with bias, unless that is null.
+// out (w, C_out) = (or += if add) a convolution of grid's rows around `at`; = starts from bias unless that is null.
 template <typename T>
 void conv_row(T *out, bool add, const Grid<T> &grid, const Panels<T> &weights, const T *bias, int64_t depth_taps,
               const RowIndex &at) {
-  Stretches<T> rows{0, 3 * grid.channels, {}, {}}; // the three column taps lie side by side
+  Stretches<T> rows{0, 3 * grid.channels, {}, {}}; // the three column taps are adjacent
   for (int64_t tap_plane = 0; tap_plane < depth_taps; tap_plane++)
     for (int64_t tap_row = 0; tap_row < 3; tap_row++) {
       const int64_t z = at.z + tap_plane - depth_taps / 2, y = at.y + tap_row - 1;
@@ -16,10 +16,10 @@ void conv_row(T *out, bool add, const Grid<T> &grid, const Panels<T> &weights, c
   product(out, weights.columns, add, bias, rows, grid.channels, grid.w, weights);
 }
 
-// The terms of one unit of a target, a row at a time.
+// The terms of one unit of a target, one row at a time.
 template <typename T> class UnitTerms {
 public:
-  // gradients: for each level those of its taps, or null in forward.
+  // gradients: those of each level's taps, or null in forward.
   UnitTerms(const Prepared<T> &prepared, int64_t target, const Unit &unit, TapGradients<T> *gradients)
       : prepared(prepared), unit(unit), terms(prepared.terms.data + target * prepared.stage.levels),
         size(prepared.stage.targets[target].w * prepared.shape.out_padded), windows(prepared.stage.levels),
@@ -46,7 +46,7 @@ public:
         windows.data[l].start(z);
   }
 
-  // A level's term (W, C_out) in row y. Rows come in order: Winograd makes two at once.
+  // A level's term (W, C_out) in row y. Call it for the rows in order: Winograd computes two at once.
   const T *row(int64_t level, int64_t z, int64_t y) {
     const PackedTerm<T> &term = terms[level];
     T *pair[2] = {rows.data + level * 2 * size, rows.data + (level * 2 + 1) * size};
@@ -69,8 +69,8 @@ private:
   const Unit &unit;
   const PackedTerm<T> *terms;
   const int64_t size;
-  Buffer<Window<T>> windows; // of the terms by taps
-  Buffer<T> rows;            // two for each level
+  Buffer<Window<T>> windows; // used only for terms by taps
+  Buffer<T> rows;            // two per level
   Winograd<T> winograd;
 };
 

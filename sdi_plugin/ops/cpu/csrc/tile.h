@@ -1,5 +1,5 @@
 // Matrix products in registers: a tile of up to kRows rows and two vectors of columns, for A of any strides times B in
-// panels. Everything the kernel multiplies goes through here: convolutions, tap products, and the gradients of both.
+// panels. All products of the kernel are computed here: convolutions, tap products, and the gradients of both.
 
 template <typename T> struct Lanes {
   static constexpr int64_t count = SDI_VECTOR_BYTES / sizeof(T);
@@ -18,7 +18,7 @@ template <typename T> SDI_INLINE int64_t padded(int64_t channels) {
   return (channels + Lanes<T>::count - 1) / Lanes<T>::count * Lanes<T>::count;
 }
 
-// Memory of a kernel's own, in whole cache lines; not initialised.
+// Memory owned by the kernel, in whole cache lines; not initialised.
 template <typename T> struct Buffer {
   T *data = nullptr;
   int64_t size = 0;
@@ -39,8 +39,8 @@ template <typename T> struct Buffer {
   void zero() { std::fill(data, data + size, T(0)); }
 };
 
-// A matrix B (inner, columns) in panels of two vectors of columns, the last perhaps of one: that of `column` begins at
-// data + column * inner. Columns are whole vectors.
+// A matrix B (inner, columns) in panels of two vectors of columns; the last panel may have one. The panel of `column`
+// begins at data + column * inner. Columns are whole vectors.
 template <typename T> struct Panels {
   const T *data;
   int64_t inner, columns;
@@ -52,21 +52,22 @@ template <typename T> struct Panels {
   }
 };
 
-// Rows of A as stretches, each of which meets rows of B from `at` on: a convolution has one for every row that it reads.
+// Rows of A as stretches, each multiplied with rows of B from `at` on: a convolution has one per row that it reads.
 template <typename T> struct Stretches {
   int64_t count, length;
   const T *begin[9];
   int64_t at[9];
 };
 
-// Times two vectors of columns: 24 accumulators for the 32 registers of AVX-512, 12 for 16 registers.
+// With two vectors of columns: 24 accumulators for the 32 registers of AVX-512, 12 for 16 registers.
 constexpr int64_t kRows = SDI_VECTOR_BYTES == 64 ? 12 : 6;
 
 constexpr int largest_power_of_2(int below) { return below >= 4 ? 4 : below >= 2 ? 2 : 1; }
 
 // A tile of M rows and N vectors of columns: out = start + sum of the stretches (rows of A at a_pitch) times the panel.
-// start: out itself if `add`, else a row, or zero if that is null. Never inlined: it needs all registers.
-// A stretch is summed apart, and in as many parts as there are registers for: short sums round less, and do not wait.
+// start: out itself if `add`, otherwise a row, or zero if that is null. Never inlined: it needs all registers.
+// Each stretch is summed separately, in as many parts as there are registers for: short sums have smaller rounding
+// errors and shorter dependency chains.
 template <typename T, int M, int N>
 SDI_NOINLINE void product_tile(T *out, int64_t out_pitch, bool add, const T *start, const Stretches<T> &stretches,
                                int64_t a_offset, int64_t a_pitch, const T *panel) {
@@ -121,7 +122,7 @@ SDI_NOINLINE void transposed_tile(T *out, int64_t out_pitch, const T *a, int64_t
     SDI_UNROLL for (int m = 0; m < M; m++)
       SDI_UNROLL for (int n = 0; n < N; n++)
         sum[m][n] += a[m] * load(b + n * lanes);
-  // Short sums of long ones: less is rounded than in one long sum.
+  // Each tile is summed before it is added to out: the rounding error is smaller than in one long sum.
   SDI_UNROLL for (int m = 0; m < M; m++)
     SDI_UNROLL for (int n = 0; n < N; n++) {
       T *p = out + m * out_pitch + n * lanes;
@@ -129,7 +130,7 @@ SDI_NOINLINE void transposed_tile(T *out, int64_t out_pitch, const T *a, int64_t
     }
 }
 
-// use(M as a constant) for an M of rows from 1 to kRows.
+// use(M as a constant) for M = rows, from 1 to kRows.
 template <int M = kRows, typename F> SDI_INLINE void with_rows(int64_t rows, F use) {
   if constexpr (M > 1) {
     if (rows < M)
@@ -138,8 +139,8 @@ template <int M = kRows, typename F> SDI_INLINE void with_rows(int64_t rows, F u
   use(std::integral_constant<int, M>());
 }
 
-// use(rows of the tile, vectors of columns, first row, first column), the first two as constants, for the tiles that cover
-// rows x columns. Rows are shared out evenly, so that no tile is left with one.
+// use(rows of the tile, vectors of columns, first row, first column), the first two as constants, for the tiles that
+// cover rows x columns. Rows are divided evenly, so that no tile is left with a single row.
 template <typename T, int N, typename F> SDI_INLINE void each_row_tile(int64_t rows, int64_t column, F use) {
   const int64_t tiles = (rows + kRows - 1) / kRows;
   for (int64_t i = 0; i < tiles; i++) {
@@ -157,7 +158,7 @@ template <typename T, typename F> SDI_INLINE void each_tile(int64_t rows, int64_
     each_row_tile<T, 1>(rows, column, use);
 }
 
-// out (rows, columns) = or += the stretches' rows, a_pitch apart, times b; `start`, a row or null, is what = begins with.
+// out (rows, columns) = (or += if add) the stretches' rows, a_pitch apart, times b; = starts from the row `start` or 0.
 template <typename T>
 void product(T *out, int64_t out_pitch, bool add, const T *start, const Stretches<T> &stretches, int64_t a_pitch,
              int64_t rows, const Panels<T> &b) {

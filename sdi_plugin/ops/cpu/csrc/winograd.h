@@ -1,14 +1,14 @@
-// Convolutions by F(2x2, 3x3) of Winograd (Lavin and Gray 2016, arXiv 1509.09308): 2x2 pixels of the result from 4x4 of the
-// input by 16 products instead of 36. Along the depth of a volume taps are added as in the plain convolution.
+// Winograd convolutions F(2x2, 3x3) (Lavin and Gray 2016, arXiv 1509.09308): 2x2 pixels of the result from 4x4 of the
+// input with 16 products instead of 36. Along the depth of a volume, taps are added as in the plain convolution.
 //
 //     Y = A^T [ (G g G^T) . (B^T d B) ] A
 //
-// Two rows of the result at a time, in blocks of tiles that stay in cache. It is no less exact than the plain sum: each of the
-// 16 sums is nine times shorter.
+// Two rows of the result at a time, in blocks of tiles that stay in cache. It is as accurate as the plain sum, because
+// each of the 16 sums is nine times shorter.
 
 constexpr int64_t kPoints = 16;
 
-// (G g G^T) for each input and output channel: 16 matrices in panels, from the taps of a packed convolution.
+// (G g G^T) for each input and output channel, from the taps of a packed convolution: 16 matrices in panels.
 template <typename T>
 void transform_weights(T *to, const Panels<T> &taps, int64_t depth_taps) {
   using Vector = typename Lanes<T>::Vector;
@@ -36,14 +36,14 @@ void transform_weights(T *to, const Panels<T> &taps, int64_t depth_taps) {
     }
 }
 
-// Is it worth transforming the weights? By the shape alone.
-// The cost model in ops/cpu/stage.py counts with the same bound.
+// Whether Winograd is worth transforming the weights. Depends only on the shape.
+// The cost model in ops/cpu/stage.py uses the same bound.
 inline bool is_winograd(int64_t d, int64_t h, int64_t w) { return h > 1 && w > 1 && d * h * w >= 256; }
 
 template <typename T> class Winograd {
 public:
-  // out[i] (W, C_out) = or += rows at.y + i, i < 2, of a convolution of the grid; = begins with bias, unless that is null.
-  // at.y is even. zeros: a row of the grid's size without content.
+  // out[i] (W, C_out) = (or += if add) row at.y + i, i < 2, of a convolution of the grid; = starts from bias unless
+  // that is null. at.y is even. zeros: a row of zeros of the grid's size.
   void rows(T *const out[2], bool add, const Grid<T> &grid, const Panels<T> &weights, const T *bias, int64_t depth_taps,
             const RowIndex &at, const T *zeros) {
     const int64_t channels = grid.channels, inner = depth_taps * channels, columns = weights.columns;
@@ -79,7 +79,7 @@ public:
   }
 
 private:
-  // B^T d B of each tile, for each channel: a tile shares two columns of pixels with the one before it.
+  // B^T d B of each tile, for each channel. A tile shares two columns of pixels with the one before it.
   SDI_NOINLINE static void transform_inputs(T *to, const T *const row[4], int64_t count, int64_t channels,
                                             int64_t inner) {
     const T *a = row[0], *b = row[1], *c = row[2], *d = row[3];
