@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     for name, run, text in (
         ("enable", run_enable, "write the start-up files into site-packages, for editable installs"),
         ("disable", run_disable, "remove them"),
-        ("status", run_status, "say whether nnU-Net finds the trainers, and if not, why; it then exits with 1"),
+        ("status", run_status, "say whether nnU-Net finds the trainers; if not, say why and exit with 1"),
     ):
         verb = verbs.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: sdi-plugin nnunet {name}"
