@@ -51,7 +51,7 @@ def settings(**changes):
         (lambda r: replace(r, command="by hand"), "the command is not python -m benchmarks.sdi"),
         (settings(channels_last=True), "settings are not those of the command"),
         (edited(ratio_vs_eager=3.0), "ratio_vs_eager is 3.0, but the other figures give 2.0"),
-        (edited(floor_ms=1.0), "floor_ms is 1.0, and"),
+        (edited(floor_ms=1.0), "floor_ms is 1.0, but the other figures give"),
         (edited(saved_bytes={"ours": 1, "eager": 2}), "saved_bytes of ours, eager"),
         (edited(peak_bytes={"compile": 1}, peak_bytes_ratio=None), "peak_bytes of compile"),
         (edited(rounds=4), "forward on 2 threads: 4 rounds"),
