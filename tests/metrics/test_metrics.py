@@ -21,7 +21,7 @@ from sdi_plugin.metrics import (
     sensitivity,
     specificity,
 )
-from tests.masks import balls, noise, sizes
+from tests.metrics.masks import balls, noise, sizes
 
 NAN = math.nan
 

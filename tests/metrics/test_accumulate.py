@@ -18,7 +18,7 @@ from sdi_plugin.metrics import (
     sensitivity,
     specificity,
 )
-from tests.masks import noise, sizes
+from tests.metrics.masks import noise, sizes
 
 NAN = math.nan
 
