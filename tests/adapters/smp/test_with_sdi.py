@@ -158,7 +158,11 @@ def test_saving_that_would_lose_the_sdi_is_an_error(tmp_path, call):
     [
         (lambda: with_sdi(smp.Unet("resnet18", encoder_weights=None)), ValueError, "Unet that has it already"),
         (lambda: UNetV2("tu-test_resnet", encoder_weights=None), ValueError, "UNetV2 that has it already"),
-        (lambda: smp.DPT("tu-vit_tiny_patch16_224", encoder_weights=None), ValueError, "features alone, got a DPT"),
+        (
+            lambda: smp.DPT("tu-vit_tiny_patch16_224", encoder_weights=None),
+            ValueError,
+            "only the encoder's features, got a DPT",
+        ),
         (lambda: torch.nn.Identity(), TypeError, "got Identity"),
     ],
     ids=["twice", "UNetV2", "DPT", "no smp model"],
