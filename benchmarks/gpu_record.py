@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from sdi_plugin.ops import gpu
+from sdi_plugin.ops.gpu import launch as host
 
 
 class Launch(NamedTuple):
@@ -97,7 +98,7 @@ def _multiply(record: list[Launch]) -> Callable[..., Any]:
     ) -> Any:
         part = (slab.end - slab.begin) / slab.depth
         outputs = part * out.numel()
-        rows, _, _ = gpu.launch.tile(out.shape[-1], out.shape[-2], torch.device("cuda"))
+        rows, _, _ = host.tile(out.shape[-1], out.shape[-2], torch.device("cuda"))
         flops, cached = outputs * len(dense), 0.0
         for t in taps:
             # Each row tap of a tile reads the rows between its first and its last source: six loads per element.
@@ -125,12 +126,12 @@ def recorded() -> Iterator[list[Launch]]:
         return [grad.new_empty(images, *grad.shape[-3:]) for _ in taps], torch.zeros_like(biases)
 
     def resample(jobs: Any, channels: int, *, taps: int = 1, sum_taps: bool = False, accumulate: bool = False) -> None:
-        for first in range(0, len(jobs), gpu.launch.JOBS):
-            part = jobs[first : first + gpu.launch.JOBS]
+        for first in range(0, len(jobs), host.JOBS):
+            part = jobs[first : first + host.JOBS]
             moved = sum(_size([x, out]) + (_size([out]) if accumulate else 0) for x, out, _ in part)
             record.append(Launch("resample", moved, sum(out.numel() for _, out, _ in part)))
 
     replaced = {"multiply": multiply, "multiply_backward": backward, "resample": resample}
     quiet = mock.patch.object(gpu, "_quiet", nullcontext)
-    with mock.patch.multiple(gpu.launch, **replaced), quiet, recorder:
+    with mock.patch.multiple(host, **replaced), quiet, recorder:
         yield record

@@ -6,21 +6,22 @@ Internal maps are (B, *S, C), contiguous, in the lowest precision of the inputs;
 """
 
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import reference
-from sdi_plugin.ops.gpu import launch
-from sdi_plugin.ops.gpu.call import COSTS as COSTS
-from sdi_plugin.ops.gpu.call import Call, channels_first, channels_last, unmix
+from sdi_plugin.ops import plan, reference
 
 _OLDEST_TORCH = (2, 7)  # comes with Triton 3.3, the first that takes tuples of pointers
-INTERPRETED = launch.interpreted()
+# Whether Triton's interpreter runs the kernels, on CPU tensors.
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 _IS_INSTALLED = importlib.util.find_spec("triton") is not None
 _IS_NEW = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= _OLDEST_TORCH
+# A float32 multiply-add costs about as much as eight on a tensor core (A100: 19.5 against 156 TFLOP/s).
+COSTS = plan.Costs(8.0, lambda target, channels: 3 ** len(target) * channels)
 
 
 def reason() -> str:
@@ -61,6 +62,10 @@ def forward(
         xs: L maps (B, C, *S_j), fine to coarse. weights: (C_out, C, 3, 3[, 3]), all of one shape, and biases (C_out,):
         those of targets[t] at [t * L, (t + 1) * L). Returns T maps (B, C_out, *S_target), channels last in memory.
     """
+    # Imported on the first call: it takes a quarter of the package's time, and CPUs never need it.
+    from sdi_plugin.ops.gpu import launch
+    from sdi_plugin.ops.gpu.call import Call, channels_first
+
     with _quiet(xs[0]):
         call, outs = Call(xs, weights, biases, targets), []
         for terms, target, packed in zip(call.plan.targets, targets, call.biases, strict=True):
@@ -88,6 +93,9 @@ def backward(
     Recomputes the terms: forward keeps only its inputs. The kernels give bitwise equal results on every run; torch's
     convolutions do on GPUs if torch.backends.cudnn.deterministic is set.
     """
+    from sdi_plugin.ops.gpu import launch
+    from sdi_plugin.ops.gpu.call import Call, channels_last, unmix
+
     with _quiet(xs[0]):
         call = Call(xs, weights, biases, targets)
         weight_grads, bias_grads = list(weights), list(biases)

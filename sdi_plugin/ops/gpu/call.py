@@ -7,13 +7,11 @@ import torch
 from torch import Tensor
 
 from sdi_plugin.ops import plan
-from sdi_plugin.ops.gpu import launch, tables
+from sdi_plugin.ops.gpu import COSTS, launch, tables
 from sdi_plugin.ops.gpu.launch import Slab, Taps
 from sdi_plugin.ops.gpu.tables import Axis
 from sdi_plugin.ops.plan import Term
 
-# A float32 multiply-add costs about as much as eight on a tensor core (A100: 19.5 against 156 TFLOP/s).
-COSTS = plan.Costs(8.0, lambda target, channels: 3 ** len(target) * channels)
 _SMALLEST_SLAB = 1 << 24  # bytes: a slab's temporaries are no larger than a map of the target, or than this
 
 

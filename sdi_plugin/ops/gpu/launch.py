@@ -1,6 +1,5 @@
 """Launches the kernels in `multiply` and `resample`: grids, tiles, tables. Maps are (images, *S, C), contiguous."""
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from types import SimpleNamespace
@@ -30,11 +29,6 @@ class Slab(NamedTuple):
     begin: int
     end: int
     depth: int
-
-
-def interpreted() -> bool:
-    """Whether Triton's interpreter runs the kernels, on CPU tensors."""
-    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 
 
 @lru_cache(maxsize=1)
