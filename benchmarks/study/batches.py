@@ -1,4 +1,4 @@
-"""Steps of training: which images, in which order, and how they are changed, as a function of seed and epoch alone."""
+"""Steps of training: which images, in which order, and how they are augmented: determined by seed and epoch only."""
 
 import math
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from benchmarks.study.settings import Recipe
 
 
 def steps_of(count: int, recipe: Recipe) -> int:
-    """Batches of an epoch: the rest is left out, another rest every epoch."""
+    """Number of full batches per epoch; the images that remain differ from epoch to epoch."""
     return max(1, count // recipe.batch)
 
 
@@ -20,8 +20,8 @@ def epoch(images: Images, recipe: Recipe, part: slice = slice(None)) -> Iterator
     """Batches of pixels (B, 3, S, S), 0 to 255, and masks (B, 1, S, S), float32, drawn from torch's global generator.
 
     Args:
-        part: of every batch: one process's of several. All of them draw for the whole batch, so that the images do not
-            depend on the number of processes.
+        part: the slice of each batch that this process trains on. Every process draws the whole batch, so that the
+            images do not depend on the number of processes.
     """
     order = torch.randperm(len(images))
     for step in range(steps_of(len(images), recipe)):
@@ -42,7 +42,7 @@ def at_scale(pixels: Tensor, masks: Tensor, scale: float) -> tuple[Tensor, Tenso
 
 
 def rate(recipe: Recipe, progress: float) -> float:
-    """The learning rate after that share of all steps."""
+    """The learning rate after this fraction of all steps."""
     warm_up = 0.05
     if recipe.schedule == "constant":
         return recipe.rate
@@ -52,7 +52,7 @@ def rate(recipe: Recipe, progress: float) -> float:
 
 
 def _augment(pixels: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """For each image a turn by any angle, a zoom from 0.8 to 1.25, a mirror half of the times, gain and offset."""
+    """Per image: rotation by any angle, zoom from 0.8 to 1.25, mirroring with probability 0.5, gain and offset."""
     count = len(pixels)
     angle, zoom = 2 * math.pi * torch.rand(count), torch.empty(count).uniform_(0.8, 1.25)
     mirror = 1.0 - 2.0 * torch.randint(2, (count,))

@@ -20,10 +20,11 @@ _FOREGROUND = 127  # masks are 0 and 255, some of them JPEG files
 
 @dataclass(frozen=True)
 class Images:
-    """
+    """Images of a list, with their masks.
+
     Shape:
         pixels: (N, 3, size, size) uint8. masks: (N, 1, size, size) bool, for training. truths: N masks (1, H, W) bool
-        in the size that they came in, at which predictions are measured.
+        at their original sizes, at which predictions are scored.
     """
 
     listed: list[Image]
@@ -36,7 +37,7 @@ class Images:
 
 
 def load(root: Path, images: Sequence[Image], size: int, cache: Path) -> Images:
-    """The images, from the cache where they are there.
+    """The images, from the cache if it has them.
 
     Raises:
         FileNotFoundError: an image or a mask is missing.

@@ -1,10 +1,9 @@
 """Training that a kill at any moment cannot spoil: the result is a function of the run's settings alone.
 
 Every epoch draws its order and changes from (seed, epoch), and ends in a checkpoint that replaces the last one
-atomically. A run that goes on repeats what the killed one would have done, bit for bit on the same machine.
+atomically. A resumed run repeats what the killed one would have done, bit for bit on the same machine.
 """
 
-import io
 import itertools
 import math
 import os
@@ -22,21 +21,21 @@ from benchmarks.study.encoders import ENCODERS
 from benchmarks.study.images import Images
 from benchmarks.study.processes import ALONE, Processes
 from benchmarks.study.settings import RECIPES, Run
-from benchmarks.study.store import write_bytes
-from sdi_plugin import StructureLoss
+from sdi_plugin import StructureLoss, checkpoint
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
 
 
 @dataclass
 class Trained:
-    """
+    """A network and how its training went.
+
     Attributes:
-        start: of the encoder, in words.
-        losses: the mean of every epoch.
-        seconds: of every epoch, in training alone.
-        images: trained on in all.
-        diverged: the epoch, from 1, in which the loss was no number any more; the run ends there.
+        start: the encoder's initial weights, in words.
+        losses: the mean loss of each epoch.
+        seconds: training time of each epoch.
+        images: number of images seen, in all epochs together.
+        diverged: the epoch, from 1, in which the loss became infinite or nan; the run ends there.
     """
 
     model: nn.Module
@@ -58,13 +57,14 @@ def train(
     most_steps: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Trained:
-    """Train, or go on from the checkpoint in `folder`.
+    """Train, or resume from the checkpoint in `folder`.
 
     Args:
         weights: see `load_imagenet`.
-        most_steps: end every epoch after that many batches; for tests.
+        most_steps: end each epoch after this many batches; for tests.
     """
     _be_deterministic()
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / CHECKPOINT
     model, start = network.build(run, weights)
     model.to(device)
@@ -127,7 +127,7 @@ def _epoch(
 
 
 def loss_of(outputs: Tensor | list[Tensor], masks: Tensor, run: Run) -> Tensor:
-    """The structure loss of every head, summed, and of the heads' sum where the setting asks for it."""
+    """The structure loss of every head, summed, and of the heads' sum if the setting has that term."""
     structure = StructureLoss(RECIPES[run.protocol.recipe].unweighted_bce)
     heads = [outputs] if isinstance(outputs, Tensor) else outputs
     if run.setting.sum_term and len(heads) > 1:
@@ -137,18 +137,14 @@ def loss_of(outputs: Tensor | list[Tensor], masks: Tensor, run: Run) -> Tensor:
 
 def save_weights(model: nn.Module, folder: Path) -> None:
     """Keep the trained network and drop the checkpoint, whose optimizer is three times its size."""
-    buffer = io.BytesIO()
-    torch.save(model.state_dict(), buffer)
-    write_bytes(folder / WEIGHTS, buffer.getvalue())
+    checkpoint.save_torch(folder / WEIGHTS, model.state_dict())
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _save(file: Path, run: Run, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
     state = {key: value for key, value in vars(trained).items() if key not in ("model", "start")}
     state |= {"run": run.id, "model": trained.model.state_dict(), "optimizer": optimizer.state_dict()}
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(file, buffer.getvalue())
+    checkpoint.save_torch(file, state)
 
 
 def _be_deterministic() -> None:
