@@ -1,15 +1,18 @@
-"""Compile the kernels, as the launcher does, without the GPUs, and read their resources from the machine code."""
+"""Compile the kernels of a stage, as the launcher does, without the GPUs, and read their resources.
+
+python -m benchmarks.gpu_compile        # a table: registers, spills, shared memory, matrix instructions
+"""
 
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from sdi_plugin.ops.gpu import launch, tables
+from sdi_plugin.ops.gpu import launch, schedule
 
 
 class Target(NamedTuple):
@@ -25,70 +28,63 @@ TARGETS = {
     "sm_100": Target("cuda", 100, 32, 227 * 1024),
     "gfx942": Target("hip", "gfx942", 64, 64 * 1024),
 }
+TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+KERNELS = (
+    "pack",
+    "resize",
+    "multiply",
+    "multiply_backward",
+    "gradients",
+    "resize_adjoint_depth",
+    "resize_adjoint",
+    "reduce",
+)
+# The convolutions are products of matrices; the others only move data.
+PRODUCTS = ("multiply", "multiply_backward", "gradients")
 
 
-class Case(NamedTuple):
-    """A kernel of `sdi_plugin.ops.gpu`, with Triton's types for its pointers (a tuple of types for a tuple)."""
+class Stage(NamedTuple):
+    """Levels from `size` on, each half the last; every level is a target."""
 
-    kernel: str
-    types: dict[str, str | Sequence[str]]
-    constants: dict[str, Any]
+    size: tuple[int, ...]
+    levels: int
+    channels: int = 32
+    dtype: torch.dtype = torch.bfloat16
+    images: int = 1
+    precision: str = "ieee"
+    bound: float = 2.0
 
-
-def multiply(
-    dense: int, taps: int, dtype: str = "fp32", *, backward: bool = False, channels: int = 32, bound: float = 0.0
-) -> Case:
-    """The product of this many terms of each kind, or its asinh."""
-    rows, columns, block = launch.tile(channels, 88, torch.device("cuda"))
-    pointer = f"*{dtype}"
-    types: dict[str, str | Sequence[str]] = dict.fromkeys(("D", "H", "W", "z", "planes"), "i32")
-    types |= dict.fromkeys(("out_ptr", "grad_ptr"), pointer) | dict.fromkeys(("bias_ptr", "bias_grad_ptr"), "*fp32")
-    types |= {"dense_ptrs": (pointer,) * dense, "dense_grad_ptrs": (pointer,) * dense}
-    types |= {"taps_ptrs": (pointer,) * taps, "term_grad_ptrs": (pointer,) * taps}
-    types |= {"low_ptrs": ("*i32",) * taps, "weight_ptrs": ("*fp32",) * taps}
-    constants = {"C": channels, "DENSE": dense, "TAPS": taps, "PADDING": tables.PADDING, "BOUND": bound}
-    tile = {"ROWS": rows, "COLUMNS": columns, "CHANNELS": block}
-    return Case("multiply_backward" if backward else "multiply", types, constants | tile)
-
-
-def resample(jobs: int, dtype: str = "fp32", *, taps: int = 1, sum_taps: bool = False, channels: int = 32) -> Case:
-    """This many maps per launch; sum_taps: the adjoints, which add to sums in float32."""
-    block = launch.channel_block(channels)
-    types: dict[str, str | Sequence[str]] = {"x_ptrs": (f"*{dtype}",) * jobs}
-    types |= {"out_ptrs": ("*fp32" if sum_taps else f"*{dtype}",) * jobs}
-    types |= {"start_ptrs": ("*i32",) * jobs, "weight_ptrs": ("*fp32",) * jobs}
-    constants = {"C": channels, "JOBS": jobs, "TAPS": taps, "SUM_TAPS": sum_taps, "ACCUMULATE": sum_taps}
-    tile = {"PIXELS": launch.pixels(block, torch.device("cuda")), "CHANNELS": block}
-    return Case("resample", types, constants | tile)
+    def schedule(self) -> schedule.Schedule:
+        taps = 3 ** len(self.size)
+        sizes = tuple(tuple(max(1, s >> level) for s in self.size) for level in range(self.levels))
+        return schedule.make(
+            schedule.Request(
+                sizes=sizes,
+                targets=tuple(range(self.levels)),
+                images=self.images,
+                channels=self.channels,
+                out_channels=self.channels,
+                dtype=self.dtype,
+                last=True,
+                in_place=self.precision == "ieee",
+                bound=self.bound,
+                precision=self.precision,
+                strides=(self.channels * taps, taps, 1),
+                interpreted=False,
+            )
+        )
 
 
-# The stages of the paper (2-D, 352: four levels of 88 to 11) and of a 3-D network (64^3, five levels), C = 32.
-CASES: dict[str, Callable[[], Case]] = {
-    "multiply, 2-D, finest level": lambda: multiply(1, 3),
-    "multiply, 2-D, coarsest level": lambda: multiply(4, 0),
-    "multiply, 3-D, finest level": lambda: multiply(1, 4),
-    "multiply, 2-D, finest level, asinh": lambda: multiply(1, 3, bound=2.0),
-    "multiply_backward, 2-D, finest level, asinh": lambda: multiply(1, 3, backward=True, bound=2.0),
-    "multiply_backward, 2-D, finest level": lambda: multiply(1, 3, backward=True),
-    "multiply_backward, 2-D, coarsest level": lambda: multiply(4, 0, backward=True),
-    "multiply_backward, 3-D, finest level": lambda: multiply(1, 4, backward=True),
-    "resample, pooling": lambda: resample(3),
-    "resample, pooling's adjoint": lambda: resample(3, sum_taps=True),
-    "resample, depth taps": lambda: resample(1, taps=3),
-    "resample, depth taps' adjoint": lambda: resample(4, taps=3, sum_taps=True),
-    "resample, taps' adjoint, columns": lambda: resample(3, taps=3),
-    "resample, taps' adjoint, rows": lambda: resample(3, taps=3, channels=96),
-}
-HALF_CASES: dict[str, Callable[[], Case]] = {
-    "multiply, 2-D, finest level, fp16": lambda: multiply(1, 3, "fp16"),
-    "multiply_backward, 3-D, finest level, asinh": lambda: multiply(1, 4, backward=True, bound=2.0),
-    "multiply, 2-D, second level": lambda: multiply(2, 2),
-    "multiply_backward, 2-D, second level": lambda: multiply(2, 2, backward=True),
-    "multiply, 3-D, finest level, bf16": lambda: multiply(1, 4, "bf16"),
-    "multiply_backward, 2-D, finest level, fp16": lambda: multiply(1, 3, "fp16", backward=True),
-    "multiply_backward, 3-D, finest level, bf16": lambda: multiply(1, 4, "bf16", backward=True),
-    "resample, pooling, fp16": lambda: resample(3, "fp16"),
-    "resample, depth taps' adjoint, fp16": lambda: resample(4, "fp16", taps=3, sum_taps=True),
+# The stages of the paper (2-D, 352: levels of 88 to 11) and of a 3-D network (64^3).
+STAGES = {
+    f"{name}, {dtype_name}": Stage(size, levels, channels, dtype, precision=precision)
+    for name, size, levels, channels in (
+        ("2-D, L = 4, C = 32", (88, 88), 4, 32),
+        ("2-D, L = 6, C = 64", (128, 128), 6, 64),
+        ("3-D, L = 5, C = 32", (64, 64, 64), 5, 32),
+        ("3-D, L = 6, C = 64", (64, 64, 64), 6, 64),
+    )
+    for dtype_name, dtype, precision in (("bf16", torch.bfloat16, "ieee"), ("TF32", torch.float32, "tf32"))
 }
 
 
@@ -97,26 +93,56 @@ class Resources(NamedTuple):
     spills: int  # per thread: bytes of local memory on NVIDIA, registers on AMD
     shared: int  # bytes per program
     load_bytes: int  # width of the widest load from global memory
+    matrix: str  # the kind of matrix instruction, or the empty string
 
 
-def compile_for(case: Case, target: Target) -> Resources:
+def launches(stage: Stage) -> Iterator[schedule.Launch]:
+    """Each kernel of the stage once, as the first chunk launches it."""
+    made = stage.schedule()
+    chunk = made.chunks[0]
+    yield made.pack
+    yield from chunk.forward
+    yield from chunk.backward[1:]
+    yield made.reduce
+
+
+def compile_for(stage: Stage, made: schedule.Launch, target: Target) -> Resources:
     import triton
-    from triton import language as tl
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    kernel = getattr(launch.kernels(), case.kernel)
-    constants = case.constants | {"ACC": tl.float32}
-    signature, attributes = {}, {}
+    kernel = getattr(launch.kernels(), made.kernel)
+    accumulator = torch.promote_types(stage.dtype, torch.float32)
+    arguments = launch.arguments(made, accumulator, amd=target.backend == "hip")
+    options = {key: arguments.pop(key) for key in launch.OPTIONS if key in arguments}
+    inner, sums = f"*{TYPES[stage.dtype]}", f"*{TYPES[accumulator]}"
+    several = dict.fromkeys(("x_ptrs", "out_ptrs", "previous_ptrs", "grad_ptrs"), stage.levels)
+    if "E" in arguments:
+        several |= dict.fromkeys(("own_ptrs", "grad_ptrs"), arguments["E"])
+        if made.kernel == "multiply":
+            several["out_ptrs"] = arguments["E"]
+    terms = stage.levels**2
+    several |= dict.fromkeys(("weight_ptrs", "bias_ptrs", "weight_grad_ptrs", "bias_grad_ptrs"), terms)
+    signature, attributes, constants = {}, {}, {}
     for i, name in enumerate(kernel.arg_names):
-        kind = "constexpr" if name in constants else case.types[name]
-        signature[name] = kind
-        # torch's tensors are aligned to 16 bytes; the launcher passes this on to the compiler.
-        paths = [(i,)] if isinstance(kind, str) else [(i, j) for j in range(len(kind))]
         if name.endswith(("_ptr", "_ptrs")):
-            attributes |= {path: [["tt.divisibility", 16]] for path in paths}
+            wide = ("packed_bias_ptr", "sum_ptr", "part_ptr", "depth_ptr")
+            is_sum = name in wide or (name == "bias_ptr" and made.kernel != "pack")
+            is_sum |= name == "out_ptr" and made.kernel == "resize_adjoint_depth"
+            kind = sums if is_sum else inner
+            if name.endswith("s"):
+                signature[name] = (kind,) * several[name]
+                attributes |= {(i, j): [["tt.divisibility", 16]] for j in range(several[name])}
+            else:
+                signature[name] = kind
+                attributes[(i,)] = [["tt.divisibility", 16]]
+        elif name.isupper():
+            signature[name] = "constexpr"
+            constants[name] = arguments[name]
+        else:
+            value = arguments[name]
+            signature[name] = ("i32",) * len(value) if isinstance(value, tuple) else "i32"
     gpu = GPUTarget(target.backend, target.architecture, target.warp_size)
-    options = launch.options(case.kernel, amd=target.backend == "hip")
     compiled = triton.compile(ASTSource(kernel, signature, constants, attributes), target=gpu, options=options)
     return (_amd if target.backend == "hip" else _nvidia)(compiled)
 
@@ -131,9 +157,12 @@ def _nvidia(compiled: Any) -> Resources:
         usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     fields = dict(re.findall(r"(\w+):(\d+)", usage))
     spills = int(fields["LOCAL"]) + int(fields["STACK"])
-    widths = re.findall(r"ld\.global\S*?(?:\.v(\d))?\.b(\d+)", compiled.asm["ptx"])
-    widest = max(int(lanes or 1) * int(bits) // 8 for lanes, bits in widths)
-    return Resources(int(fields["REG"]), spills, compiled.metadata.shared, widest)
+    ptx = compiled.asm["ptx"]
+    widths = re.findall(r"ld\.global\S*?(?:\.v(\d))?\.b(\d+)", ptx)
+    copies = re.findall(r"cp\.async\.\w+\.shared\.global\s[^;]*?\],\s*(0x[0-9a-f]+|\d+)", ptx)
+    widest = max([*(int(lanes or 1) * int(bits) // 8 for lanes, bits in widths), *(int(size, 0) for size in copies)])
+    kinds = re.findall(r"\b(tcgen05\.mma|wgmma\.mma_async|mma\.sync)", ptx)
+    return Resources(int(fields["REG"]), spills, compiled.metadata.shared, widest, ", ".join(sorted(set(kinds))))
 
 
 def _amd(compiled: Any) -> Resources:
@@ -143,4 +172,20 @@ def _amd(compiled: Any) -> Resources:
         for name in ("vgpr_count", "vgpr_spill_count", "sgpr_spill_count")
     )
     widths = re.findall(r"(?:global|buffer)_load_dword(?:x(\d))?\b", text)
-    return Resources(registers, sum(spills), compiled.metadata.shared, max(4 * int(width or 1) for width in widths))
+    kinds = re.findall(r"v_mfma", text)
+    widest = max([4 * int(width or 1) for width in widths], default=0)
+    return Resources(registers, sum(spills), compiled.metadata.shared, widest, ", ".join(sorted(set(kinds))))
+
+
+def main() -> None:
+    print("| stage | kernel | target | registers | spills | shared memory, bytes | widest load, bytes | matrix |")
+    print("|---|---|---|--:|--:|--:|--:|---|")
+    for name, stage in STAGES.items():
+        for made in launches(stage):
+            for target_name, target in TARGETS.items():
+                used = compile_for(stage, made, target)
+                print(f"| {name} | {made.kernel} | {target_name} | {' | '.join(map(str, used))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,31 +4,35 @@ import os
 
 import pytest
 
-from benchmarks.gpu_compile import CASES, HALF_CASES, TARGETS, compile_for
+from benchmarks.gpu_compile import KERNELS, PRODUCTS, STAGES, TARGETS, compile_for, launches
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="TRITON_INTERPRET is 1: its kernels cannot be compiled"
 )
+PAPER = "2-D, L = 4, C = 32, bf16"
 
 
-def check(case, target):
-    used = compile_for(case, target)
+def check(stage, kernel, target):
+    (launch,) = [launch for launch in launches(stage) if launch.kernel == kernel] or [None]
+    if launch is None:
+        pytest.skip("the stage has no such launch")
+    used = compile_for(stage, launch, target)
     assert used.spills == 0, used
     assert used.shared <= target.shared, used
-    # 16 bytes of float32, 8 of half precision: four elements per thread.
-    half = any(types in ("*fp16", "*bf16") or types[0] in ("*fp16", "*bf16") for types in case.types.values() if types)
-    assert used.load_bytes >= (8 if half else 16), used
+    if kernel in PRODUCTS:
+        assert used.matrix, used
+        assert used.load_bytes >= 16, used
 
 
-@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_no_spills_little_shared_memory_and_wide_loads(case, target):
-    check(case(), target)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_on_hopper_no_spills_and_matrix_instructions(kernel):
+    check(STAGES[PAPER], kernel, TARGETS["sm_90"])
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
-@pytest.mark.parametrize("case", HALF_CASES.values(), ids=HALF_CASES.keys())
-def test_the_same_in_half_precision(case, target):
-    check(case(), target)
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES.keys())
+def test_everywhere(stage, target, kernel):
+    check(stage, kernel, target)

@@ -4,15 +4,14 @@ Without a GPU these run under TRITON_INTERPRET=1, which test_interpreter.py sets
 the interpreter is slow; float16 and float32, as its bfloat16 is wrong.
 """
 
-import math
 from types import MappingProxyType
 
 import pytest
 import torch
 
 from sdi_plugin import ops
-from sdi_plugin.ops import bands, gpu, library, plan
-from sdi_plugin.ops.gpu import call, tables
+from sdi_plugin.ops import gpu, library, reference
+from sdi_plugin.ops.gpu import schedule
 from tests.ops.cases import eager, fused, make_case, run, single, to
 from tests.ops.contract import KernelContract
 
@@ -29,16 +28,6 @@ def _exact_float32():
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-ALWAYS_BY_TAPS = plan.Costs(stream=0.0, direct=lambda target, channels: math.inf)
-
-
-@pytest.fixture
-def by_taps(monkeypatch):
-    """The cost model sends maps of few channels, as in small tests, through no taps."""
-    monkeypatch.setattr(call, "COSTS", ALWAYS_BY_TAPS)
-
-
-@pytest.mark.usefixtures("by_taps")
 class TestGpu(KernelContract):
     device = DEVICE
     asinh_shapes = ("paper", "odd", "3d")
@@ -66,7 +55,7 @@ def ours(case, targets, dtype, fusion="product"):
     return [outputs, *gpu.backward(upstream(outputs), xs, weights, biases, targets, fusion)]
 
 
-def test_float64_is_exact_by_the_cost_model():
+def test_float64_is_exact():
     case = to(make_case((7, 6), 2, channels=4), DEVICE)
     for level in range(2):
         for a, b in zip(run(fused, case, level, torch.float64), run(eager, case, level, torch.float64), strict=True):
@@ -74,8 +63,7 @@ def test_float64_is_exact_by_the_cost_model():
 
 
 @pytest.mark.parametrize("size", [(9, 6), (4, 5, 3)], ids=["2d", "3d"])
-def test_same_bits_on_every_run(size, by_taps, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+def test_same_bits_on_every_run(size):
     case = stage_case(size, 2, 20, batch=1, targets=2)
     first, second = (ours(case, range(2), torch.float32) for _ in range(2))
     assert all(torch.equal(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True))
@@ -87,18 +75,36 @@ def test_results_are_channels_last():
     assert output.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_several_slabs_are_one(by_taps, monkeypatch):
-    case = stage_case((4, 4, 3), 2, 4)
-    whole = ours(case, [0], torch.float64)
-    monkeypatch.setattr(call, "_SMALLEST_SLAB", 1)
-    xs, weights, biases = case
-    made = call.Call(xs, weights, biases, [0])
-    assert len(list(made.slabs([t for t in made.plan.targets[0] if t.by_taps], (4, 4, 3)))) > 1
-    for a, b in zip(ours(case, [0], torch.float64), whole, strict=True):
+def test_several_chunks_are_one(monkeypatch):
+    case = stage_case((5, 4, 3), 2, 4, batch=1, targets=2)
+    whole = ours(case, [0, 1], torch.float64)
+    monkeypatch.setattr(schedule, "_LEAST_CHUNK", 1)
+    monkeypatch.setattr(schedule, "_MULTIPLE", 0)
+    made = schedule.make
+    seen = []
+    monkeypatch.setattr(schedule, "make", lambda request: seen.append(made.__wrapped__(request)) or seen[-1])
+    for a, b in zip(ours(case, [0, 1], torch.float64), whole, strict=True):
         torch.testing.assert_close(list(a), list(b), rtol=1e-12, atol=1e-12)
+    assert max(len(chunk.entries) for chunk in seen[0].chunks) == 1
+    assert len(seen[0].chunks) > 5  # slabs of a plane
 
 
-def test_half_precision_maps_with_float32_weights_are_as_under_autocast(by_taps):
+@pytest.mark.parametrize("shape", [((12, 12), 3), ((8, 4, 4), 2), ((9, 7), 2)], ids=["nested", "3d", "odd"])
+def test_wide_windows_where_the_levels_are_far_apart(shape):
+    size, levels = shape
+    sizes = [size, *[tuple(max(1, s // 4**j) for s in size) for j in range(1, levels)]]
+    xs = [torch.randn(1, 16, *s, dtype=torch.float64, device=DEVICE) for s in sizes]
+    weights = [torch.randn(16, 16, *[3] * len(size), dtype=torch.float64, device=DEVICE) for _ in range(levels**2)]
+    biases = [torch.randn(16, dtype=torch.float64, device=DEVICE) for _ in range(levels**2)]
+    found = ours((xs, weights, biases), range(levels), torch.float64)
+    leaves = [[t.requires_grad_() for t in group] for group in (xs, weights, biases)]
+    outputs = reference.resize_smooth_multiply_stage(*leaves, range(levels))
+    expected = torch.autograd.grad(outputs, [t for group in leaves for t in group], upstream(outputs))
+    torch.testing.assert_close(found[0], list(outputs), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close([t for group in found[1:] for t in group], list(expected), rtol=1e-10, atol=1e-10)
+
+
+def test_half_precision_maps_with_float32_weights_are_as_under_autocast():
     xs, weights, biases = stage_case((8, 8), 2, 16)
     halves, weights, biases = [x.half() for x in xs], [w.float() for w in weights], [b.float() for b in biases]
     (output,) = gpu.forward(halves, weights, biases, [0], torch.float32)
@@ -112,26 +118,11 @@ def test_half_precision_maps_with_float32_weights_are_as_under_autocast(by_taps)
     assert torch.equal(output.half(), half)
 
 
-def test_the_cost_model_goes_through_the_low_resolution_where_that_is_cheaper():
-    def is_by_taps(source, target, channels):
-        return plan.is_by_taps(source, target, channels, gpu.COSTS)
-
-    assert is_by_taps((44, 44), (88, 88), 32)
-    assert is_by_taps((16, 16, 16), (32, 32, 32), 32)
-    assert not is_by_taps((88, 88), (88, 88), 32)
-    assert not is_by_taps((32, 64, 64), (64, 64, 64), 32)
-    assert not is_by_taps((44, 44), (88, 88), 1)
-
-
-def test_tables_are_the_matrices_of_the_axes():
-    for source, target in ((3, 7), (7, 3), (1, 4), (4, 1)):
-        matrix = bands.resize(source, target, torch.float64).dense()
-        for adjoint, expected in ((False, matrix), (True, matrix.T)):
-            axis = tables.Axis(source, target, adjoint=adjoint)
-            starts, weights = axis.bands(1, torch.float64)
-            dense = torch.zeros(expected.shape[0], expected.shape[1] + weights.shape[-1], dtype=torch.float64)
-            dense.scatter_(1, starts[0].unsqueeze(1) + torch.arange(weights.shape[-1]), weights[0])
-            assert torch.equal(dense[:, : expected.shape[1]], expected)
+def test_sizes_compile_nothing_anew():
+    # Triton compiles again for an integer of a tuple that is one, or a multiple of 16.
+    numbers = schedule.encoded(range(-1, 100))
+    assert all(n != 1 and n % 16 for n in numbers)
+    assert [n >> 4 for n in numbers] == list(range(-1, 100))
 
 
 def test_the_functional_api_and_the_op_call_these_kernels():
