@@ -87,8 +87,13 @@ def backward(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     fusion: str = "product",
+    *,
+    needs_maps: bool = True,
+    needs_weights: bool = True,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The gradients of xs (channels last in memory), weights and biases, each in its tensor's dtype.
+
+    A group that is not needed is an empty list.
 
     Recomputes the terms: forward keeps only its inputs. The kernels give bitwise equal results on every run; torch's
     convolutions do on GPUs if torch.backends.cudnn.deterministic is set.
@@ -124,10 +129,11 @@ def backward(
             for term, sums in zip((*dense_terms, *by_taps), torch.as_tensor(bias_grad), strict=True):
                 bias_grads[term.entry] = sums
         # Copied to separate memory, because the results of an op must not share memory.
-        results = [[torch.empty_like(t, memory_format=torch.contiguous_format) for t in ts] for ts in (weights, biases)]
+        results = [[torch.empty_like(t) for t in group] for group in (weights, biases)]
         for result, gradients in zip(results, (weight_grads, bias_grads), strict=True):
             torch._foreach_copy_(result, gradients)  # pyright: ignore[reportPrivateImportUsage]
-        return call.x_grads(), results[0], results[1]
+        weight_grads, bias_grads = results if needs_weights else ([], [])
+        return call.x_grads() if needs_maps else [], weight_grads, bias_grads
 
 
 def _sum(total: Tensor | float, part: Tensor) -> Tensor:
