@@ -35,6 +35,13 @@ def fusion_name(fusion: str) -> None:
         raise ValueError(f"resize_smooth_multiply: expected fusion {expected}, got {fusion!r}.")
 
 
+def one_device(owner: str, tensors: Sequence[Tensor]) -> None:
+    """Raise a ValueError that names the devices, if there are several."""
+    if any(t.device != tensors[0].device for t in tensors):
+        devices = " and ".join(sorted({str(t.device) for t in tensors}))
+        raise ValueError(f"{owner}: expected all tensors on one device, got {devices}. Move them to the same one.")
+
+
 def is_uniform(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> bool:
     """Whether the shapes are those that the kernels rely on. The reference accepts, or rejects, all others."""
     batch, channels, *size = xs[0].shape

@@ -31,6 +31,16 @@ def _flops(xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwarg
 
 
 @register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply_stage_backward, get_raw=True)
-def _backward_flops(grads: Any, xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwargs: Any) -> int:
-    """The recomputed forward, and the two products of its adjoint."""
-    return 3 * _flops(xs, weights, biases, targets)
+def _backward_flops(
+    grads: Any,
+    xs: Any,
+    weights: Any,
+    biases: Any,
+    targets: Any,
+    fusion: str = "product",
+    needs_maps: bool = True,
+    needs_weights: bool = True,
+    **kwargs: Any,
+) -> int:
+    """The recomputed forward, and the products of its adjoint that are needed."""
+    return (1 + needs_maps + needs_weights) * _flops(xs, weights, biases, targets)

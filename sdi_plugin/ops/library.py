@@ -13,6 +13,7 @@ from torch.library import custom_op
 
 from sdi_plugin.ops import checks, cpu, gpu, reference
 
+_NAME = "sdi_plugin::resize_smooth_multiply_stage"
 FORCE_REFERENCE = os.environ.get("SDI_PLUGIN_REFERENCE", "") not in ("", "0")
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _HAS_VMAP = hasattr(torch.library, "register_vmap")  # torch 2.5 or newer; in older ones the reference handles vmap
@@ -100,7 +101,7 @@ def _is_plain(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-@custom_op("sdi_plugin::resize_smooth_multiply_stage", mutates_args=(), device_types=("cpu", "cuda"))
+@custom_op(_NAME, mutates_args=(), device_types=("cpu", "cuda"))
 def fused(
     xs: Sequence[Tensor],
     weights: Sequence[Tensor],
@@ -111,16 +112,17 @@ def fused(
 ) -> list[Tensor]:
     checks.counts(xs, weights, biases, targets)
     checks.fusion_name(fusion)
+    checks.one_device(_NAME, (*xs, *weights, *biases))
     if not checks.is_uniform(xs, weights, biases):
         raise ValueError(
-            "sdi_plugin::resize_smooth_multiply_stage: expected maps (B, C, *S) of one B and C, weights "
+            f"{_NAME}: expected maps (B, C, *S) of one B and C, weights "
             f"(C_out, C, 3, 3[, 3]) and biases (C_out,), got {[tuple(t.shape) for t in (*xs, *weights, *biases)]}. "
             "Call sdi_plugin.ops.resize_smooth_multiply_stage, which takes other shapes too."
         )
     return backend_of(xs[0].device).forward(xs, weights, biases, targets, out_dtype, fusion)
 
 
-@custom_op("sdi_plugin::resize_smooth_multiply_stage_backward", mutates_args=(), device_types=("cpu", "cuda"))
+@custom_op(f"{_NAME}_backward", mutates_args=(), device_types=("cpu", "cuda"))
 def fused_backward(
     grads: Sequence[Tensor],
     xs: Sequence[Tensor],
@@ -128,8 +130,12 @@ def fused_backward(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     fusion: str = "product",
+    needs_maps: bool = True,
+    needs_weights: bool = True,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    return backend_of(xs[0].device).backward(grads, xs, weights, biases, targets, fusion)
+    backend = backend_of(xs[0].device)
+    needs = {"needs_maps": needs_maps, "needs_weights": needs_weights}
+    return backend.backward(grads, xs, weights, biases, targets, fusion, **needs)
 
 
 @fused.register_fake
@@ -141,6 +147,7 @@ def _fake(
     out_dtype: torch.dtype,
     fusion: str = "product",
 ) -> list[Tensor]:
+    checks.one_device(_NAME, (*xs, *weights, *biases))
     shapes = [(xs[t].shape[0], *xs[t].shape[2:], weights[0].shape[0]) for t in targets]
     return [xs[0].new_empty(shape, dtype=out_dtype).movedim(-1, 1) for shape in shapes]
 
@@ -153,16 +160,21 @@ def _fake_backward(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     fusion: str = "product",
+    needs_maps: bool = True,
+    needs_weights: bool = True,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    x_grads, weight_grads, bias_grads = ([t.new_empty(t.shape) for t in group] for group in (xs, weights, biases))
     if backend_of(xs[0].device) is gpu:
         x_grads = [x.new_empty(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1) for x in xs]
-    return x_grads, weight_grads, bias_grads
+    else:
+        x_grads = [x.new_empty(x.shape) for x in xs]
+    weight_grads, bias_grads = ([torch.empty_like(t) for t in group] for group in (weights, biases))
+    return x_grads if needs_maps else [], *((weight_grads, bias_grads) if needs_weights else ([], []))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     xs, weights, biases, ctx.targets, _, ctx.fusion = inputs
     ctx.levels = len(xs)
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*xs, *weights, *biases)
 
 
@@ -194,30 +206,41 @@ def _reference_backward(
     return [next(found) if t.requires_grad else None for t in inputs]
 
 
-def _gradients(
-    grads: Sequence[Tensor], tensors: Sequence[Tensor], levels: int, targets: Sequence[int], fusion: str
-) -> Sequence[Tensor | None]:
-    """The gradients that backward returns for xs, weights and biases.
+def _gradients(ctx: Any, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
+    """The gradients that backward returns for xs, weights and biases; needs: for each of these, whether it needs one.
+
+    Targets that nothing uses have no gradient: the kernel gets the others, and their weights and biases.
 
     In backward, grad mode is on only with create_graph. `is_grads_batched` passes tensors of torch's older vmap, which
     the private `is_legacy_batchedtensor` of torch 2.4 to 2.14 detects.
     """
+    levels, (xs, weights, biases) = ctx.levels, _split(ctx.saved_tensors, ctx.levels)
+    used = {i: grad for i, grad in enumerate(grads) if grad is not None}
+    terms = [i * levels + level for i in used for level in range(levels)]
+    x_needs, *parameter_needs = _split(needs, levels)
+    needs_maps, needs_weights = any(x_needs), any(group[term] for group in parameter_needs for term in terms)
+    if not used or not (needs_maps or needs_weights):
+        return [None] * len(needs)
+    given, targets = list(used.values()), [ctx.targets[i] for i in used]
+    groups = xs, [weights[term] for term in terms], [biases[term] for term in terms]
+    tensors = [t for group in groups for t in group]
     is_followed = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
     is_followed = is_followed or forward_ad._current_level >= 0
-    if is_followed or any(map(_functorch.is_legacy_batchedtensor, grads)):
-        return _reference_backward(grads, tensors, levels, targets, fusion)
-    kernel = backend_of(tensors[0].device).backward if _is_plain((*grads, *tensors)) else fused_backward
-    x_grads, weight_grads, bias_grads = kernel(list(grads), *_split(tensors, levels), targets, fusion)
-    return [*x_grads, *weight_grads, *bias_grads]
+    if is_followed or any(map(_functorch.is_legacy_batchedtensor, given)):
+        found = _split(_reference_backward(given, tensors, levels, targets, ctx.fusion), levels)
+    else:
+        kernel = backend_of(xs[0].device).backward if _is_plain((*given, *tensors)) else fused_backward
+        only = {"needs_maps": needs_maps, "needs_weights": needs_weights}
+        found = kernel(given, *groups, targets, ctx.fusion, **only)
+    # A group that is not needed is empty.
+    x_grads, *parameters = found
+    by_term = [dict(zip(terms, group, strict=False)) for group in parameters]
+    return [*(x_grads or [None] * levels), *(group.get(term) for group in by_term for term in range(len(weights)))]
 
 
-def _backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    return (
-        *_split(_gradients(grads, ctx.saved_tensors, ctx.levels, ctx.targets, ctx.fusion), ctx.levels),
-        None,
-        None,
-        None,
-    )
+def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    needs = [needed for group in ctx.needs_input_grad[:3] for needed in group]
+    return (*_split(_gradients(ctx, grads, needs), ctx.levels), None, None, None)
 
 
 fused.register_autograd(_backward, setup_context=_setup_context)
@@ -237,12 +260,13 @@ class _Direct(torch.autograd.Function):
         *tensors: Tensor,
     ) -> Any:
         ctx.levels, ctx.targets, ctx.fusion = levels, targets, fusion
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
         return tuple(backend.forward(*_split(tensors, levels), targets, out_dtype, fusion))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        return None, None, None, None, None, *_gradients(grads, ctx.saved_tensors, ctx.levels, ctx.targets, ctx.fusion)
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        return None, None, None, None, None, *_gradients(ctx, grads, ctx.needs_input_grad[5:])
 
 
 def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tensor], list[int]]:

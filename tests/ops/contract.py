@@ -219,3 +219,29 @@ class KernelContract(Contract):
         # Its own derivative is the reference's, whose pooling torch cannot trace for unknown sizes.
         utilities = [name for name in self.opcheck_utilities if name != "test_aot_dispatch_dynamic"]
         torch.library.opcheck(library.fused_backward, (grads, *arguments, fusion), test_utils=utilities)
+
+    @pytest.mark.parametrize("size", [(7, 6), (4, 3, 5)], ids=["2d", "3d"])
+    def test_gradients_that_are_not_needed_are_left_out_and_change_no_others(self, size):
+        xs, weights, biases = single(to(make_case(size, 2, channels=4, targets=2), self.device))
+        arguments = list(map(torch.ones_like, xs)), xs, weights, biases, [0, 1]
+        every = library.fused_backward(*arguments)
+        for needs in ((True, False), (False, True)):
+            found = library.fused_backward(*arguments, needs_maps=needs[0], needs_weights=needs[1])
+            for group, needed, expected in zip(found, (needs[0], needs[1], needs[1]), every, strict=True):
+                assert len(group) == (len(expected) if needed else 0)
+                assert all(torch.equal(a, b) for a, b in zip(group, expected, strict=False))
+
+    @pytest.mark.parametrize("size", [(5, 4), (2, 3, 4)], ids=["2d", "3d"])
+    def test_the_gradient_of_a_weight_has_its_layout(self, size):
+        xs, weights, biases = single(to(make_case(size, 2, channels=4, batch=1), self.device))
+        last = torch.channels_last if len(size) == 2 else torch.channels_last_3d
+        formats = torch.contiguous_format, last
+        weights = [w.to(memory_format=f).requires_grad_() for w, f in zip(weights, formats, strict=True)]
+        self.one(xs, weights, biases, 0).sum().backward()
+        for weight in weights:
+            assert weight.grad is not None
+            assert weight.grad.stride() == weight.stride()
+        gradients = [w.grad for w in weights]
+        plain = [w.detach().contiguous().requires_grad_() for w in weights]
+        self.one(xs, plain, biases, 0).sum().backward()
+        torch.testing.assert_close(gradients, [w.grad for w in plain])

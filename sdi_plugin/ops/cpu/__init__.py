@@ -13,7 +13,7 @@ from torch import Tensor
 from sdi_plugin.ops.cpu.stage import COSTS as COSTS
 from sdi_plugin.ops.cpu.stage import stage_plan
 
-_ABI = 4  # version of the structures here and in stage.py; equal to kAbi in csrc/stage.h
+_ABI = 5  # version of the structures here and in stage.py; equal to kAbi in csrc/stage.h
 
 
 def _load() -> tuple[Any, str]:
@@ -95,17 +95,24 @@ def backward(
     biases: Sequence[Tensor],
     targets: Sequence[int],
     fusion: str = "product",
+    *,
+    needs_maps: bool = True,
+    needs_weights: bool = True,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """The gradients of xs, weights and biases. Recomputes the terms: forward keeps only its inputs."""
+    """The gradients of xs (contiguous), weights and biases. Recomputes the terms: forward keeps only its inputs.
+
+    A group that is not needed is an empty list.
+    """
     dtype = _accumulator(xs)
+    maps, parameters = (xs if needs_maps else ()), ((weights, biases) if needs_weights else ((), ()))
     x_grads, weight_grads, bias_grads = (
-        [torch.empty(t.shape, dtype=dtype, device=t.device) for t in group] for group in (xs, weights, biases)
+        [torch.empty(t.shape, dtype=dtype, device=t.device) for t in group] for group in (maps, *parameters)
     )
-    _run(dtype, fusion, targets, xs, weights, biases, grads, x_grads, weight_grads, bias_grads)
+    _run(dtype, fusion, targets, xs, weights, biases, grads, x_grads, weight_grads, bias_grads, is_backward=True)
     return (
-        [_as(grad, x.dtype) for grad, x in zip(x_grads, xs, strict=True)],
-        [_as(grad, weight.dtype) for grad, weight in zip(weight_grads, weights, strict=True)],
-        [_as(grad, bias.dtype) for grad, bias in zip(bias_grads, biases, strict=True)],
+        [_as(grad, x.dtype) for grad, x in zip(x_grads, maps, strict=True)],
+        [_like(grad, weight) for grad, weight in zip(weight_grads, parameters[0], strict=True)],
+        [_like(grad, bias) for grad, bias in zip(bias_grads, parameters[1], strict=True)],
     )
 
 
@@ -119,6 +126,12 @@ def _as(t: Tensor, dtype: torch.dtype) -> Tensor:
     return t.resolve_neg() if t.dtype == dtype else t.detach().to(dtype)
 
 
+def _like(grad: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient in the parameter's dtype and layout: the optimizer and DDP copy one of another layout."""
+    like = torch.empty_like(parameter)
+    return grad if grad.dtype == like.dtype and grad.stride() == like.stride() else like.copy_(grad)
+
+
 def _run(
     dtype: torch.dtype,
     fusion: str,
@@ -130,6 +143,8 @@ def _run(
     x_grads: Sequence[Tensor] = (),
     weight_grads: Sequence[Tensor] = (),
     bias_grads: Sequence[Tensor] = (),
+    *,
+    is_backward: bool = False,
 ) -> None:
     sizes = tuple(tuple(x.shape[2:]) for x in xs)
     out_channels, in_channels = weights[0].shape[:2]
@@ -145,8 +160,8 @@ def _run(
         _pointers(weight_grads),
         _pointers(bias_grads),
     )
-    tensors = _Tensors(*map(ctypes.addressof, arrays))
-    is_double, is_backward = dtype == torch.float64, bool(x_grads)
+    tensors = _Tensors(*[ctypes.addressof(array) if len(array) else None for array in arrays])
+    is_double = dtype == torch.float64
     if library.sdi_run(ctypes.byref(held.stage), ctypes.byref(tensors), _threads(), is_double, is_backward):
         raise MemoryError(
             f"resize_smooth_multiply: no memory for maps of {[tuple(x.shape) for x in xs]}. "

@@ -31,14 +31,18 @@ template <typename T> void add_row_sums(T *sums, const T *row, int64_t w, int64_
   }
 }
 
-// Keep a dense term's gradient, and add to the gradient of its weights: for each depth and row tap, the map's row,
-// transposed, times the term's gradient.
-template <typename T>
-void keep_dense_row(const Grid<T> &keep, const Grid<T> &map, const T *gradient, T *weight_sums, int64_t depth_taps,
-                    const RowIndex &at) {
+// Keep a dense term's gradient.
+template <typename T> void keep_dense_row(const Grid<T> &keep, const T *gradient, const RowIndex &at) {
   T *row = keep.row(at.b, at.z, at.y);
   keep.zero_ends(row);
   std::copy(gradient, gradient + keep.w * keep.channels, row);
+}
+
+// Add to the gradient of a dense term's weights: for each depth and row tap, the map's row, transposed, times the
+// term's gradient (w, channels).
+template <typename T>
+void add_dense_weights(T *weight_sums, const Grid<T> &map, const T *gradient, int64_t channels, int64_t depth_taps,
+                       const RowIndex &at) {
   for (int64_t tap_plane = 0; tap_plane < depth_taps; tap_plane++) {
     const int64_t z = at.z + tap_plane - depth_taps / 2;
     if (z < 0 || z >= map.d)
@@ -48,8 +52,8 @@ void keep_dense_row(const Grid<T> &keep, const Grid<T> &map, const T *gradient, 
       if (y < 0 || y >= map.h)
         continue;
       const int64_t rows = 3 * map.channels;
-      add_transposed_product(weight_sums + (tap_plane * 3 + tap_row) * rows * keep.channels,
-                             map.row(at.b, z, y) - map.channels, map.channels, gradient, map.w, rows, keep.channels);
+      add_transposed_product(weight_sums + (tap_plane * 3 + tap_row) * rows * channels,
+                             map.row(at.b, z, y) - map.channels, map.channels, gradient, map.w, rows, channels);
     }
   }
 }
@@ -79,12 +83,18 @@ void backward_unit(const Prepared<T> &prepared, UnitSums<T> &sums, const Grids<T
       split_gradient(gradients.data + channels, pitch, values.data, levels, result.data, size);
       for (int64_t l = 0; l < levels; l++) {
         const T *gradient = gradients.data + channels + l * pitch;
-        add_row_sums(sums.biases.data[unit_index * levels + l], gradient, w, channels);
-        if (terms.by_taps(l))
+        const RowIndex at(unit.image, z, y);
+        if (prepared.needs_weights())
+          add_row_sums(sums.biases.data[unit_index * levels + l], gradient, w, channels);
+        if (terms.by_taps(l)) {
           terms.window(l).scatter(y, gradient);
-        else
-          keep_dense_row(kept[t * levels + l], terms.grid(l), gradient, sums.weights.data[unit_index * levels + l],
-                         shape.depth_taps, RowIndex(unit.image, z, y));
+          continue;
+        }
+        if (prepared.needs_maps())
+          keep_dense_row(kept[t * levels + l], gradient, at);
+        if (prepared.needs_weights())
+          add_dense_weights(sums.weights.data[unit_index * levels + l], terms.grid(l), gradient, channels,
+                            shape.depth_taps, at);
       }
     }
   }
@@ -161,13 +171,14 @@ void sum_weights(const Prepared<T> &prepared, const UnitSums<T> &sums, int64_t t
 }
 
 template <typename T> void backward(const Stage &stage, const Tensors &tensors, int64_t threads) {
-  const Prepared<T> prepared(stage, tensors, threads, true);
+  const Prepared<T> prepared(stage, tensors, threads, tensors.x_grads != nullptr);
   const Units units(stage);
   UnitSums<T> sums(prepared);
   const int64_t terms = stage.target_count * stage.levels;
   const Grids<T> kept(terms, stage.batch, prepared.shape.out_padded, [&](int64_t term) { // the dense terms' gradients
     const Target &target = stage.targets[term / stage.levels];
-    return Grid<T>{nullptr, prepared.by_taps(term) ? 0 : target.d, target.h, target.w, prepared.shape.out_padded};
+    const bool keeps = prepared.needs_maps() && !prepared.by_taps(term);
+    return Grid<T>{nullptr, keeps ? target.d : 0, target.h, target.w, prepared.shape.out_padded};
   });
 
   // Results to terms. A term by taps goes on to the low resolution immediately; the others are kept.
@@ -176,6 +187,12 @@ template <typename T> void backward(const Stage &stage, const Tensors &tensors, 
     sums.zero(i);
     backward_unit(prepared, sums, kept, at.target, stage.targets[at.target].units[at.unit], i);
   });
+
+  // Units to weights and biases.
+  if (prepared.needs_weights())
+    parallel(terms, threads, [&](int64_t term) { sum_weights(prepared, sums, term, units); });
+  if (!prepared.needs_maps())
+    return;
 
   // Terms to maps, all pairs of rows of all maps in one loop.
   const Grids<T> grids = map_grids<T>(stage);
@@ -191,9 +208,6 @@ template <typename T> void backward(const Stage &stage, const Tensors &tensors, 
     const int64_t pair = i - begin.data[m], pairs = (to.h + 1) / 2;
     map_rows(prepared, sums, kept, to, m, RowIndex(pair / pairs / to.d, pair / pairs % to.d, pair % pairs * 2), units);
   });
-
-  // Units to weights and biases.
-  parallel(terms, threads, [&](int64_t term) { sum_weights(prepared, sums, term, units); });
 
   // Maps to inputs: each map made from another passes its gradient to that one, in reverse order.
   for (int64_t m = stage.map_count - 1; m >= 0; m--) {

@@ -17,11 +17,12 @@ template <typename T> struct Prepared {
   Buffer<T> weight_data, bias_data, zeros; // zeros: a row of the widest map
   Buffer<PackedTerm<T>> terms; // one per target and level
 
-  Prepared(const Stage &stage, const Tensors &tensors, int64_t threads, bool backward)
+  // adjoints: whether the weights are also packed for the gradients of the maps.
+  Prepared(const Stage &stage, const Tensors &tensors, int64_t threads, bool adjoints)
       : stage(stage), tensors(tensors), threads(threads), shape(stage), maps(map_grids<T>(stage)) {
     for (int64_t m = 0; m < stage.map_count; m++)
       fill_map(m);
-    pack_weights(backward);
+    pack_weights(adjoints);
     int64_t widest = 0;
     for (int64_t m = 0; m < stage.map_count; m++)
       widest = std::max(widest, maps[m].w);
@@ -29,6 +30,8 @@ template <typename T> struct Prepared {
     zeros.zero();
   }
 
+  bool needs_maps() const { return tensors.x_grads; }
+  bool needs_weights() const { return tensors.weight_grads; }
   bool by_taps(int64_t term) const { return terms.data[term].term->by_taps; }
   // Pixel 0 of a row of zeros, for any map.
   const T *zero_row(int64_t channels) const { return zeros.data + channels; }
@@ -48,8 +51,8 @@ private:
     });
   }
 
-  void pack_weights(bool backward) {
-    const int64_t count = stage.target_count * stage.levels, size = shape.packed_size(), copies = backward ? 2 : 1;
+  void pack_weights(bool adjoints) {
+    const int64_t count = stage.target_count * stage.levels, size = shape.packed_size(), copies = adjoints ? 2 : 1;
     weight_data.resize(count * size * copies);
     bias_data.resize(count * shape.out_padded);
     bias_data.zero();
@@ -66,16 +69,16 @@ private:
       packed.winograd = false;
       if (term.by_taps) {
         pack_mixing(packed.mixing, to, weight, shape);
-        if (backward)
+        if (adjoints)
           pack_mixing_back(packed.mixing_back, to + size, weight, shape);
       } else {
         packed.dense = pack_dense(to, weight, shape);
-        if (backward)
+        if (adjoints)
           packed.dense_back = pack_dense_back(to + size, weight, shape);
         packed.winograd = is_winograd(packed.grid.d, packed.grid.h, packed.grid.w);
         if (packed.winograd) {
           use_winograd(packed.dense, to, shape);
-          if (backward)
+          if (adjoints)
             use_winograd(packed.dense_back, to + size, shape);
         }
       }

@@ -15,7 +15,7 @@
 
 namespace sdi {
 
-constexpr int64_t kAbi = 4;
+constexpr int64_t kAbi = 5;
 
 // A sparse matrix along one axis: row i has weights[i * width + k] in column first[i] + k, for k < count[i].
 struct Axis {
@@ -73,8 +73,8 @@ struct Tensors {
   const View *xs;
   const void *const *weights, *const *biases;
   const View *outs; // forward: written; backward: their gradients, read
-  const View *x_grads; // this and the rest: backward, written
-  void *const *weight_grads, *const *bias_grads;
+  const View *x_grads; // this and the rest: backward, written; null where not needed
+  void *const *weight_grads, *const *bias_grads; // both, or neither
 };
 
 } // namespace sdi

@@ -36,14 +36,18 @@ private:
       begin.data[i] = next;
       for (int64_t l = 0; l < stage.levels; l++) {
         const PackedTerm<T> &term = prepared.terms.data[at.target * stage.levels + l];
-        T *weight = weights.data[i * stage.levels + l] = take(prepared.shape.weight_size());
-        biases.data[i * stage.levels + l] = take(prepared.shape.out_padded);
+        T *weight = nullptr;
+        if (prepared.needs_weights()) {
+          weight = weights.data[i * stage.levels + l] = take(prepared.shape.weight_size());
+          biases.data[i * stage.levels + l] = take(prepared.shape.out_padded);
+        }
         if (!term.term->by_taps)
           continue;
         const Reach<T> planes(term.term->z, unit.z_begin, unit.z_end, target.d);
         const Reach<T> rows(term.term->y, unit.y_begin, unit.y_end, target.h);
         const int64_t size = (planes.end - planes.begin) * (rows.end - rows.begin) * term.grid.w * term.grid.channels;
-        taps.data[i * stage.levels + l] = {take(size), planes.begin,          planes.end - planes.begin,
+        T *x = prepared.needs_maps() ? take(size) : nullptr;
+        taps.data[i * stage.levels + l] = {x,          planes.begin,          planes.end - planes.begin,
                                            rows.begin, rows.end - rows.begin, weight};
       }
     }

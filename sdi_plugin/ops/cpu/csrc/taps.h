@@ -39,9 +39,9 @@ template <typename T> struct Reach {
 
 // The gradients to which backward adds while a window moves over a unit of a target.
 template <typename T> struct TapGradients {
-  T *x; // (planes, rows, w, channels in) of the level, from plane_begin and row_begin on
+  T *x; // (planes, rows, w, channels in) of the level, from plane_begin and row_begin on; null if not needed
   int64_t plane_begin, planes, row_begin, rows;
-  T *mixing; // per row tap: (depth tap, channel in, column tap, channel out)
+  T *mixing; // per row tap: (depth tap, channel in, column tap, channel out); null if not needed
 };
 
 // The rows of G that a target row needs: a ring of groups of whole rows, so that a product has enough rows to be fast.
@@ -221,10 +221,14 @@ private:
     const int64_t rows = rows_of(group), channels = tap.grid.channels;
     for (int64_t tap_row = 0; tap_row < 3; tap_row++) {
       const T *gradient = product_gradients.data + offset(group * group_rows, tap_row);
-      add_transposed_product(gradients->mixing + tap_row * in * out, input(slot), in, gradient, rows * w, in, out);
-      product<T>(input_gradients.data, in, tap_row > 0, nullptr, {1, out, {gradient}, {0}}, out, rows * w,
-                 tap.mixing_back[tap_row]);
+      if (gradients->mixing)
+        add_transposed_product(gradients->mixing + tap_row * in * out, input(slot), in, gradient, rows * w, in, out);
+      if (gradients->x)
+        product<T>(input_gradients.data, in, tap_row > 0, nullptr, {1, out, {gradient}, {0}}, out, rows * w,
+                   tap.mixing_back[tap_row]);
     }
+    if (!gradients->x)
+      return;
     for (int64_t tap_plane = 0; tap_plane < stage.depth_taps; tap_plane++) {
       const Pair<T> pair = planes(tap_plane);
       for (int64_t k = 0; k < pair.count; k++) {
