@@ -42,6 +42,8 @@ def _send(name: str, report: pytest.TestReport | pytest.CollectReport, **figures
     if report.outcome == "skipped":
         items.report(item=name, status="skipped", reason=str(why[2] if isinstance(why, tuple) else why))
     elif report.outcome == "failed":
-        items.report(item=name, status="failed", error=str(why)[-1500:], **figures)
+        crash = getattr(why, "reprcrash", None)
+        error = f"{crash.message} ({os.path.basename(crash.path)}:{crash.lineno})" if crash else str(why)[-1000:]
+        items.report(item=name, status="failed", error=error[:1500], **figures)
     else:
         items.report(item=name, status="ok", **figures)

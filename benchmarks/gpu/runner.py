@@ -106,7 +106,8 @@ def _run_phase(phase: Phase, results: Results, log: IO[str], deadline: float, dr
             results.add(phase.name, item or "start", status="failed", error=f"its process ended with {code}: log.txt")
             if not item:
                 break
-    if status == "ok" and any(record["status"] == "failed" for record in items.values()):
+    statuses = [record["status"] for record in items.values()]
+    if status == "ok" and ("failed" in statuses or ("ok" not in statuses and not dry)):
         status = "failed"
     results.phase(phase.name, status=status, seconds=round(time.monotonic() - begin, 1))
 

@@ -1,6 +1,6 @@
 """A result as tables: the short one that a run prints, and the parts of docs/gpu.md."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ def summary(found: Result) -> str:
         for item, record in p["items"].items()
         if record["status"] in ("failed", "timeout")
     ]
-    lines += [f"{phase}: {item}: {' '.join(error.split())[-160:]}" for phase, item, error in failures[:_LOST]]
+    lines += [f"{phase}: {item}: {' '.join(error.split())[:160]}" for phase, item, error in failures[:_LOST]]
     if len(failures) > _LOST:
         lines.append(f"and {len(failures) - _LOST} more: see results.json")
     parts = [part(found) for part in (ceilings, times, memory, network)]
@@ -131,8 +131,7 @@ def losses(found: Result) -> str:
 def memory(found: Result) -> str:
     """Peak megabytes beyond the inputs."""
     rows: dict[tuple[str, str, str], dict[str, float]] = {}
-    for item, record in _items(found, "memory").items():
-        kind, case, precision, contender = item.split("/")
+    for (kind, case, precision, contender), record in _keyed(found, "memory"):
         for mode in _MODES:
             if kind == "peak" and f"{mode}_bytes" in record:
                 rows.setdefault((case, precision, mode), {})[contender] = record[f"{mode}_bytes"] / 1e6
@@ -145,8 +144,7 @@ def kernels(found: Result) -> str:
     """Launches per call, and the kernels of ours by time."""
     counts: dict[tuple[str, str, str], dict[str, int]] = {}
     top = []
-    for item, record in _items(found, "memory").items():
-        kind, case, precision, contender = item.split("/")
+    for (kind, case, precision, contender), record in _keyed(found, "memory"):
         for mode in _MODES:
             if kind == "kernels" and mode in record:
                 counts.setdefault((case, precision, mode), {})[contender] = record[mode]["launches"]
@@ -194,11 +192,16 @@ def _counts(records: Iterable[Record]) -> tuple[int, int, int]:
 def _stages(found: Result) -> dict[tuple[str, str, str], dict[str, Record]]:
     """The records of the contenders, by stage, precision and mode."""
     stages: dict[tuple[str, str, str], dict[str, Record]] = {}
-    for item, record in _items(found, "speed").items():
-        if item.count("/") == 3:
-            case, precision, mode, contender = item.split("/")
-            stages.setdefault((case, precision, mode), {})[contender] = record
+    for (case, precision, mode, contender), record in _keyed(found, "speed"):
+        stages.setdefault((case, precision, mode), {})[contender] = record
     return stages
+
+
+def _keyed(found: Result, phase: str) -> Iterator[tuple[list[str], Record]]:
+    """The items with names of four parts, which are all but those of a process that died."""
+    for item, record in _items(found, phase).items():
+        if item.count("/") == 3:
+            yield item.split("/"), record
 
 
 def _ceiling(found: Result, name: str) -> float | None:
