@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -100,7 +101,7 @@ def _stage(name: str, device: Device) -> Stage:
 
 def _inputs(case: Case, precision: str, name: str, device: Device) -> Inputs:
     dtype = PRECISIONS[precision]
-    xs, weights, biases = case.inputs(torch.float32, "cpu")
+    xs, weights, biases, grads = _values(case)
     if name == GROUPED:
         weights, biases = ([torch.cat(part) for part in _split(group, case.levels)] for group in (weights, biases))
     layout = torch.channels_last if case.dim == 2 else torch.channels_last_3d
@@ -110,9 +111,16 @@ def _inputs(case: Case, precision: str, name: str, device: Device) -> Inputs:
         moved = t.detach().to(device.type, dtype)
         return (moved.contiguous(memory_format=memory_format) if t.ndim > 1 else moved).requires_grad_()
 
+    made = Inputs(*([leaf(t) for t in group] for group in (xs, weights, biases, grads)))
+    return made._replace(grads=[g.detach() for g in made.grads])
+
+
+@lru_cache(maxsize=1)
+def _values(case: Case) -> Inputs:
+    """In float32 on the CPU: the same for every contender, and drawn once for all of them."""
     generator = torch.Generator().manual_seed(1)
-    grads = [leaf(torch.randn(xs[target].shape, generator=generator)).detach() for target in case.targets]
-    return Inputs([leaf(t) for t in xs], [leaf(t) for t in weights], [leaf(t) for t in biases], grads)
+    xs, weights, biases = case.inputs(torch.float32, "cpu")
+    return Inputs(xs, weights, biases, [torch.randn(xs[t].shape, generator=generator) for t in case.targets])
 
 
 def _copy(inputs: Inputs) -> Inputs:

@@ -46,7 +46,7 @@ PHASES = (
         variables=MappingProxyType({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}),  # for deterministic mode
         decides=True,
     ),
-    Phase("integration", 60, tests=("tests/ops/gpu/test_integration.py",), workers=6, decides=True),
+    Phase("integration", 60, tests=("tests/ops/gpu/test_integration.py",), workers=12, decides=True),
     Phase("speed", 120, "speed"),
     Phase("memory", 25, "memory"),
     Phase("network", 45, "network"),
@@ -92,7 +92,7 @@ def _run_phase(phase: Phase, results: Results, log: IO[str], deadline: float, dr
         return
     status = "failed"
     for _ in range(_STARTS):
-        arguments = _pytest(phase, dry) if phase.tests else _module(phase, deadline, list(items), dry)
+        arguments = _pytest(phase, deadline, dry) if phase.tests else _module(phase, deadline, list(items), dry)
         code, item = _run_process(phase, arguments, results, log, deadline, dry)
         if code is None:
             status = "timeout"
@@ -150,12 +150,14 @@ def _module(phase: Phase, deadline: float, done: Sequence[str], dry: bool) -> li
     return ["-m", "benchmarks.gpu.items", phase.module, *(["--dry"] if dry else []), *options]
 
 
-def _pytest(phase: Phase, dry: bool) -> list[str]:
+def _pytest(phase: Phase, deadline: float, dry: bool) -> list[str]:
     """Without the property test of any sizes, which compiles kernels for minutes."""
+    seconds = max(10, int(deadline - time.monotonic()) - 10)  # for one test
     workers = ["-n", "0"] if dry else ["-n", str(phase.workers), "--dist", "worksteal"]
     chosen = "correctness or integration or channels_last" if dry else "not any_sizes"
     plugins = ["-p", "no:cacheprovider", "-p", "benchmarks.gpu.reporting"]
-    return ["-m", "pytest", "-q", *workers, *plugins, "--timeout", str(phase.seconds - 15), "-k", chosen, *phase.tests]
+    options = ["-q", "-m", "", "--timeout", str(seconds), "-k", chosen]
+    return ["-m", "pytest", *workers, *plugins, *options, *phase.tests]
 
 
 def _options(log: IO[str], variables: Mapping[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from benchmarks.markdown import number, table
 # As in `contenders`, which needs torch.
 _CONTENDERS = ("eager", "eager-channels-last", "grouped", "compile", "ours")
 _MODES = ("forward", "forward+backward")
+NOTHING = "No result is stored at present."
 _LOST = 8  # failures that the short table shows in full
 
 Result = Mapping[str, Any]
