@@ -2,7 +2,8 @@
 # fix: format Python and C++, and apply ruff's fixes.  style: check what fix changes.  lint: style, types and imports.
 # docs: build the site in build/site.  wheel: build the wheel in dist/.  clean: remove what these targets created.
 # bench: measure SDI against eager PyTorch and torch.compile (BENCH=--quick: only the goals and the plots).
-# Each target sets up .venv on first use.
+# gpu: check and measure the kernels on a GPU in a few minutes, with the python3 that has torch (OUT=runs/gpu).
+# Each target but gpu sets up .venv on first use.
 
 SHELL := /bin/bash
 # The first supported Python that can create a virtual environment; PYTHON=... chooses another.
@@ -13,7 +14,7 @@ BIN := .venv/bin
 # Training on a CPU allocates and frees large tensors all the time: glibc keeps the memory (up to 7x faster).
 MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 
-.PHONY: demo test slow fix style lint docs wheel bench clean tree
+.PHONY: demo test slow fix style lint docs wheel bench gpu clean tree
 
 demo: .venv/.demo
 	$(BIN)/sdi-plugin demo --out runs/demo --resume
@@ -54,6 +55,9 @@ wheel: .venv/.test
 
 bench: .venv/.bench
 	$(MALLOC) $(BIN)/python -m benchmarks.sdi $(BENCH)
+
+gpu:
+	PYTHONPATH=. python3 -m benchmarks.gpu --out $${OUT:-runs/gpu}
 
 clean:
 	rm -rf .venv build dist runs *.egg-info sdi_plugin/ops/cpu/*.so

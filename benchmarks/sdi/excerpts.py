@@ -3,12 +3,13 @@
 `python -m benchmarks.sdi --render` writes them, from the first stored result of a CPU.
 """
 
-import re
 from collections.abc import Sequence
+from functools import partial
 
-from benchmarks import environment
+from benchmarks import environment, markdown
+from benchmarks.markdown import number, table
 from benchmarks.sdi.contenders import COMPILE, EAGER, OURS
-from benchmarks.sdi.report import mebibytes, number, table
+from benchmarks.sdi.report import mebibytes
 from benchmarks.sdi.result import Result, Row
 
 DOCUMENTS = (environment.ROOT / "README.md", environment.ROOT / "docs" / "speed.md")
@@ -17,21 +18,16 @@ _CASES = {
     "2d-stage-352-b4": "2-D 352, batch 4",
     "3d-stage-64-l5": "3-D 64^3, five levels",
 }
+_NOTHING = "No result is stored at present."
 _MODES = {"forward": "forward", "forward+backward": "forward + backward"}
-_PART = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(document: str, results: Sequence[Result]) -> str:
     """The document with its marked parts rewritten. A ValueError says which name is unknown."""
     result = next((found for found in results if not found.machine.gpus), None)
-
-    def part(match: re.Match[str]) -> str:
-        if match[2] not in _TABLES:
-            raise ValueError(f"measured: expected one of {', '.join(_TABLES)}, got {match[2]}.")
-        text = _TABLES[match[2]](result) if result else "No result is stored at present."
-        return f"{match[1]}\n{text}\n\n{match[3]}"
-
-    return _PART.sub(part, document)
+    return markdown.fill(
+        document, {name: partial(_TABLES[name], result) if result else lambda: _NOTHING for name in _TABLES}
+    )
 
 
 def times(result: Result) -> str:

@@ -1,8 +1,8 @@
 """Results as tables in Markdown: the goals on the console, everything in docs/benchmarks.md."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from benchmarks.markdown import number, table
 from benchmarks.sdi import cases, goals, plots
 from benchmarks.sdi.contenders import COMPILE_NOTE, EAGER, OURS
 from benchmarks.sdi.measure import Timing
@@ -177,18 +177,5 @@ def _ratio(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}x"
 
 
-def number(number: float | None, digits: int) -> str:
-    return "-" if number is None else f"{number:.{digits}f}"
-
-
 def mebibytes(number: int | None) -> str:
     return "-" if number is None else f"{number / 2**20:.1f}"
-
-
-def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table with padded columns, so that it is readable on a console too."""
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
-    lines = [f"| {' | '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))} |" for row in cells]
-    lines.insert(1, f"|{'|'.join('-' * (w + 2) for w in widths)}|")
-    return "\n".join(lines)
