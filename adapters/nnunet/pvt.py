@@ -1,5 +1,7 @@
 """The paper's network, on PVTv2, as nnU-Net trains and calls it."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from sdi_plugin import canvas
@@ -71,12 +73,15 @@ class PVTUNetV2(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         if x.ndim != 4 or x.shape[1] != self.encoder.in_channels:
             raise ValueError(f"PVTUNetV2: expected images (B, {self.encoder.in_channels}, H, W), got {tuple(x.shape)}.")
-        logits = self.decoder(self.encoder(canvas.pad(x, self.encoder.min_size)))
+        padded = self.encoder.pad(x)
+        logits = self.decoder(self.encoder(padded))
         if isinstance(logits, Tensor):
-            return self._resize(logits, x, 1.0)
-        return [self._resize(each, x, scale) for each, scale in zip(logits, SCALES, strict=False)]
+            return canvas.to_image(logits, x.shape[2:], padded.shape[2:])
+        return [
+            canvas.to_image(each, _times(x.shape[2:], scale), _times(padded.shape[2:], scale))
+            for each, scale in zip(logits, SCALES, strict=False)
+        ]
 
-    def _resize(self, logits: Tensor, x: Tensor, scale: float) -> Tensor:
-        """Resize logits of the padded image to the image's size times scale."""
-        size = [round(axis * scale) for axis in x.shape[2:]]
-        return canvas.to_image(logits, size, round(self.encoder.min_size * scale))
+
+def _times(size: Sequence[int], scale: float) -> list[int]:
+    return [round(axis * scale) for axis in size]
