@@ -78,12 +78,24 @@ class TimmEncoder(nn.Module):
         self._skipped = sum(stride < 2 for stride in self.strides)
         self.strides, self.out_channels = self.strides[self._skipped :], self.out_channels[self._skipped :]
         self._channels_last = getattr(self.model, "output_fmt", None) == "NHWC"
-        self.mean, self.std = pretrained.statistics(self.model, weights, in_channels)
+        self._arguments = arguments
+        self.mean, self.std = pretrained.statistics(self.model, None, in_channels)
         if weights is not None and weights is not False:
-            pretrained.load(self.model, name, weights, owner, **arguments)
+            self.load_weights(weights)
         self.multiple, self.image_size = self._sizes(image_size)
         self.min_size = self.multiple * -(-int(self.strides[-1]) // self.multiple)
         self._freeze(freeze)
+
+    def load_weights(self, weights: bool | str | Path) -> None:
+        """Load weights into timm's network, all of its parameters or none; see `UNetV2`."""
+        pretrained.check(weights)
+        pretrained.load(self.model, self.name, weights, self._owner, **self._arguments)
+        self.mean, self.std = pretrained.statistics(self.model, weights, self.in_channels)
+
+    @property
+    def network(self) -> nn.Module:
+        """timm's own network, which pretrained weights are for."""
+        return pretrained.network(self.model)
 
     @property
     def steps(self) -> list[int]:
@@ -155,7 +167,7 @@ class TimmEncoder(nn.Module):
             )
         if frozen:
             size = self.image_size or (2 * self.min_size, 2 * self.min_size)
-            freeze_levels(self, pretrained.network(self.model), frozen, size)
+            freeze_levels(self, self.network, frozen, size)
         self.frozen = frozen
         self.train(self.training)
 

