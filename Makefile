@@ -13,6 +13,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; 
 BIN := .venv/bin
 # Training on a CPU allocates and frees large tensors all the time: glibc keeps the memory (up to 7x faster).
 MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
+# Threads that wait leave their core to the other process. TWO= runs the tests in one process.
+TESTS := $(MALLOC) OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+TWO := -n 2 --dist worksteal
 
 .PHONY: demo test slow fix style lint docs wheel bench gpu clean tree
 
@@ -20,10 +23,12 @@ demo: .venv/.demo
 	$(BIN)/sdi-plugin demo --out runs/demo --resume
 
 test: .venv/.test
-	$(MALLOC) $(BIN)/python -m pytest $(PYTEST)
+	$(TESTS) $(TWO) $(PYTEST)
 
+# First those that share the machine, then those that measure it.
 slow: .venv/.test
-	$(MALLOC) $(BIN)/python -m pytest -m slow
+	$(TESTS) $(TWO) -m "slow and not alone"
+	$(TESTS) -m "slow and alone"
 
 CPP = $$(find sdi_plugin -name '*.cpp' -o -name '*.h')
 

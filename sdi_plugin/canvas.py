@@ -8,18 +8,25 @@ from torch import Tensor
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
-def padded_size(size: Sequence[int], minimum: int) -> tuple[int, ...]:
+def padded_size(size: Sequence[int], minimum: int, multiple: int = 1) -> tuple[int, ...]:
     """The size of an image after `pad`."""
+    if multiple > 1:
+        size = [-(-axis // multiple) * multiple for axis in size]
     return tuple(max(axis, minimum) for axis in size)
 
 
-def pad(x: Tensor, minimum: int) -> Tensor:
-    """Zero-pad images (B, C, *S) at the end of every axis that is shorter than `minimum` pixels."""
+def pad(x: Tensor, minimum: int, multiple: int = 1) -> Tensor:
+    """Zero-pad images (B, C, *S) at the end of every axis, to `minimum` pixels or more and a multiple of `multiple`.
+
+    `minimum` is itself such a multiple.
+    """
     size = x.shape[2:]
-    if all(axis >= minimum for axis in size):
+    padded = padded_size(size, minimum, multiple)
+    if padded == tuple(size):
         return x
     # F.pad takes (before, after) per axis, the last axis first.
-    return F.pad(x, [amount for axis in reversed(size) for amount in (0, max(0, minimum - axis))])
+    axes = zip(reversed(size), reversed(padded), strict=True)
+    return F.pad(x, [amount for before, after in axes for amount in (0, after - before)])
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -29,13 +36,13 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode=_LINEAR[x.ndim - 2], align_corners=False)
 
 
-def to_image(logits: Tensor, size: Sequence[int], minimum: int) -> Tensor:
+def to_image(logits: Tensor, size: Sequence[int], padded: Sequence[int]) -> Tensor:
     """Resize and crop the logits (B, K, *S) of a padded image to the pixels of the original image (B, K, *size).
 
     Args:
         size: size of the image before `pad`.
-        minimum: the size to which `pad` padded it. If the result should have a fraction of the image's size, pass that
+        padded: size of the image after it. If the result should have a fraction of the image's size, pass that
             fraction of both.
     """
-    logits = resize(logits, padded_size(size, minimum))
+    logits = resize(logits, padded)
     return logits[(..., *(slice(axis) for axis in size))]

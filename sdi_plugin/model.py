@@ -23,29 +23,36 @@ class UNetV2(nn.Module):
     """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791).
 
     Args:
-        encoder: timm's name, "pvt_v2_b0" to "pvt_v2_b5"; the paper's is "pvt_v2_b2".
+        encoder: timm's name; the paper's is "pvt_v2_b2". Models with feature maps at several strides give the levels
+            themselves, from stride 2; plain ViTs give four, at 1/4 to 2 patches.
         in_channels: channels of the image.
         classes: K, the channels of the logits.
         channels: C of the decoder.
-        encoder_weights: None for random weights, True for ImageNet weights from timm's hub, or a file: an official
-            PVTv2 checkpoint, or one of timm's or of safetensors.
+        encoder_weights: None for random weights, True for pretrained weights from timm's hub, "package" for ImageNet
+            weights that a Python package has (tf_efficientnet_lite0, 1 and 2), or a file: an official PVTv2
+            checkpoint, or one of timm's or of safetensors. All parameters load, or none.
         deep_supervision: number of supervised levels, see below; True means 2, as in the official training.
-        drop_path: stochastic depth rate of the encoder, in training mode.
+        drop_path: stochastic depth rate of the encoder, in training mode, where it has one.
+        freeze: True for the whole encoder (not the pyramid on a plain ViT), or the number of finest levels: what they
+            depend on gets no gradients, keeps nothing for backward, and stays in evaluation mode (batch norm too).
+        image_size: N or (H, W), for encoders that are built for one size of images; by default timm's own.
         norm, fusion: those of `SDI`; None and "product" as in the paper.
         init: initialisation of the decoder, "paper" or "unit"; see `UNetV2Decoder`.
         checkpointing: recompute maps in backward instead of storing them; also `set_grad_checkpointing()`.
 
     Shape:
-        x: (B, in_channels, H, W), any H and W from 1 pixel. Returns logits (B, K, H, W); in training mode with
-        deep_supervision=n >= 1 a list of n logits (B, K, H, W), finest first.
+        x: (B, in_channels, H, W), any H and W from 1 pixel, unless the encoder takes one size only. Returns logits
+        (B, K, H, W); in training mode with deep_supervision=n >= 1 a list of n logits (B, K, H, W), finest first.
 
     Convention:
-        Logits are resized bilinearly, align_corners=False. Images below 32 pixels are zero-padded at the bottom and
-        right, and the logits are cropped, because the encoder's coarsest attention needs at least one pixel.
+        Logits are resized bilinearly, align_corners=False. Images are zero-padded at the bottom and right where the
+        encoder needs it, and the logits cropped: to 32 pixels (one at the coarsest level), and to a multiple of the
+        patch or of the window. `preprocessing` holds the mean and std that pretrained weights expect.
 
     Raises:
-        ValueError: an argument is out of range, an image has other channels or axes, or, in training mode, batch 1 has
-            a single pixel at the coarsest level (batch norm).
+        ValueError: an argument is out of range; timm has no such model, or no feature maps of it; an image has other
+            channels or axes, or a size that the encoder does not take; or, in training mode, batch 1 has a single pixel
+            at the coarsest level (batch norm).
         ImportError: timm is not installed.
         FileNotFoundError, sdi_plugin.checkpoint.CheckpointError: encoder_weights is missing or does not match.
 
@@ -58,6 +65,9 @@ class UNetV2(nn.Module):
         [torch.Size([2, 2, 64, 90]), torch.Size([2, 2, 64, 90])]
         >>> model.eval()(images).shape
         torch.Size([2, 2, 64, 90])
+        >>> frozen = UNetV2("vit_tiny_patch16_224", freeze=True)  # the pyramid on its tokens trains
+        >>> frozen(images).shape
+        torch.Size([2, 1, 64, 90])
     """
 
     def __init__(
@@ -70,6 +80,8 @@ class UNetV2(nn.Module):
         deep_supervision: int = 0,
         *,
         drop_path: float = 0.1,
+        freeze: bool | int = False,
+        image_size: int | tuple[int, int] | None = None,
         norm: str | None = None,
         fusion: str = "product",
         init: str = "paper",
@@ -79,7 +91,9 @@ class UNetV2(nn.Module):
         if classes < 1 or in_channels < 1:
             raise ValueError(f"UNetV2: expected in_channels and classes >= 1, got {in_channels=}, {classes=}.")
         self.deep_supervision = 2 if deep_supervision is True else int(deep_supervision)
-        self.encoder = TimmEncoder(encoder, in_channels, encoder_weights, drop_path=drop_path)
+        self.encoder = TimmEncoder(
+            encoder, in_channels, encoder_weights, drop_path=drop_path, image_size=image_size, freeze=freeze
+        )
         levels = len(self.encoder.out_channels)
         if not 0 <= self.deep_supervision <= levels:
             raise ValueError(
@@ -90,12 +104,18 @@ class UNetV2(nn.Module):
             self.encoder.out_channels,
             classes,
             channels,
+            strides=self.encoder.steps,
             heads=max(1, self.deep_supervision),
             norm=norm,
             fusion=fusion,
             init=init,
         )
         self.set_grad_checkpointing(checkpointing)
+
+    @property
+    def preprocessing(self) -> dict[str, tuple[float, ...]]:
+        """`mean` and `std` per channel, for pixels from 0 to 1, of the images on which the weights were trained."""
+        return {"mean": self.encoder.mean, "std": self.encoder.std}
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         if self.training and self.deep_supervision:
@@ -119,10 +139,11 @@ class UNetV2(nn.Module):
                 f"UNetV2: expected images (B, {self.encoder.in_channels}, H, W), got {tuple(x.shape)}. "
                 "Pass in_channels= when building the network for other images."
             )
-        return canvas.pad(x, self.encoder.min_size)
+        return self.encoder.pad(x)
 
     def _logits(self, x: Tensor, heads: int) -> list[Tensor]:
-        ys = self.decoder(self.encoder(self._pad(x)))[:heads]
+        padded = self._pad(x)
+        ys = self.decoder(self.encoder(padded))[:heads]
         with precision.float32_stays(ys[0]):
             logits = [head(y) for head, y in zip(self.decoder.heads, ys, strict=False)]
-        return [canvas.to_image(each, x.shape[2:], self.encoder.min_size) for each in logits]
+        return [canvas.to_image(each, x.shape[2:], padded.shape[2:]) for each in logits]

@@ -1,9 +1,16 @@
-"""Shared by all tests: the real data where it is beside the checkout, and one random seed."""
+"""Shared by all tests: the real data where it is beside the checkout, one random seed, and the cores."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+
+
+def pytest_configure():
+    """pytest-xdist's processes share the cores."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
 
 @pytest.fixture(scope="session")

@@ -31,10 +31,21 @@ def test_padding_adds_zeros_only_at_the_end_of_small_axes(size, minimum):
 
 
 @settings(deadline=None, max_examples=50)
+@given(size=SIZES, multiple=st.integers(1, 16), times=st.integers(1, 3))
+def test_padding_reaches_the_next_multiple(size, multiple, times):
+    padded = canvas.pad(torch.ones(1, 1, *size), multiple * times, multiple)
+    assert tuple(padded.shape[2:]) == canvas.padded_size(size, multiple * times, multiple)
+    for before, after in zip(size, padded.shape[2:], strict=True):
+        assert after % multiple == 0
+        assert after == multiple * times or after - before < multiple
+
+
+@settings(deadline=None, max_examples=50)
 @given(size=SIZES, minimum=MINIMA)
 def test_logits_at_the_padded_size_come_back_as_they_are(size, minimum):
     x = torch.rand(2, 3, *size)
-    assert torch.equal(canvas.to_image(canvas.pad(x, minimum), size, minimum), x)
+    padded = canvas.pad(x, minimum)
+    assert torch.equal(canvas.to_image(padded, size, padded.shape[2:]), x)
 
 
 @settings(deadline=None, max_examples=50)
@@ -42,7 +53,7 @@ def test_logits_at_the_padded_size_come_back_as_they_are(size, minimum):
 def test_logits_of_another_size_are_resized_to_the_padded_size_and_cropped(data, size, minimum):
     coarse = data.draw(st.tuples(*[st.integers(1, 8)] * len(size)), label="the logits' size")
     logits = torch.rand(1, 2, *coarse)
-    actual = canvas.to_image(logits, size, minimum)
+    actual = canvas.to_image(logits, size, canvas.padded_size(size, minimum))
     mode = "bilinear" if len(size) == 2 else "trilinear"
     whole = F.interpolate(logits, tuple(max(axis, minimum) for axis in size), mode=mode, align_corners=False)
     assert tuple(actual.shape) == (1, 2, *size)
@@ -61,6 +72,6 @@ def test_resizing_keeps_a_constant_and_does_nothing_at_equal_size(size, scale):
 @pytest.mark.parametrize("size", [(20, 40), (20, 9, 40)], ids=["2d", "3d"])
 def test_gradients_reach_the_image_and_the_logits(size):
     x = torch.rand(1, 1, *size, requires_grad=True)
-    canvas.to_image(2 * canvas.pad(x, 32), size, 32).sum().backward()
+    canvas.to_image(2 * canvas.pad(x, 32), size, canvas.padded_size(size, 32)).sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, torch.full_like(x, 2))

@@ -183,12 +183,13 @@ def test_bad_images_are_named(tiny, shape, message):
     [
         ({"classes": 0}, "classes >= 1"),
         ({"in_channels": 0}, "in_channels and classes >= 1"),
-        ({"encoder": "pvt_v9"}, "one of the encoders .*pvt_v2_b2.*got 'pvt_v9'"),
+        ({"encoder": "pvt_v9"}, "name of a model of timm, got 'pvt_v9'. Did you mean pvt_v2_b"),
+        ({"freeze": 5}, "UNetV2: expected freeze True or from 0 to 4 .*got 5"),
         ({"deep_supervision": 5}, "UNetV2: expected deep_supervision from 0 to 4 .*got 5"),
         ({"deep_supervision": -1}, "UNetV2: expected deep_supervision from 0 to 4 .*got -1"),
         ({"init": "he"}, 'expected init "paper" or "unit", got \'he\''),
     ],
-    ids=["classes", "in-channels", "encoder", "heads", "negative-heads", "init"],
+    ids=["classes", "in-channels", "encoder", "freeze", "heads", "negative-heads", "init"],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):

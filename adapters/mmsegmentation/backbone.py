@@ -77,6 +77,8 @@ class PVTv2(BaseModule):
             raise ValueError(f"PVTv2: expected out_indices from 0 to 3, increasing, got {tuple(out_indices)}.")
         if not -1 <= frozen_stages <= _STAGES:
             raise ValueError(f"PVTv2: expected frozen_stages from -1 to {_STAGES}, got {frozen_stages}.")
+        if not re.fullmatch(r"pvt_v2_b([0-5]|2_li)", name):
+            raise ValueError(f"PVTv2: expected pvt_v2_b0, pvt_v2_b1, ... pvt_v2_b5 or pvt_v2_b2_li, got {name!r}.")
         self.name, self.in_channels, self.drop_path_rate = name, in_channels, drop_path_rate
         self.out_indices, self.frozen_stages = tuple(out_indices), frozen_stages
         self.from_hub = pretrained is True

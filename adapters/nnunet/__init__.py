@@ -21,16 +21,19 @@ from sdi_plugin.adapters.nnunet.planner import (  # noqa: E402
     nnUNetPlannerUNetV2ResEncXL,
 )
 from sdi_plugin.adapters.nnunet.pvt import PVTUNetV2  # noqa: E402
+from sdi_plugin.adapters.nnunet.timm_network import TimmUNetV2  # noqa: E402
 from sdi_plugin.adapters.nnunet.trainer import nnUNetTrainerUNetV2  # noqa: E402
 from sdi_plugin.adapters.nnunet.trainer_pvt import (  # noqa: E402
     nnUNetTrainerUNetV2PVT,
     nnUNetTrainerUNetV2PVT_noPretrain,
 )
+from sdi_plugin.adapters.nnunet.trainer_timm import nnUNetTrainerUNetV2Timm  # noqa: E402
 
 __all__ = [
     "PVTUNetV2",
     "PlainConvUNetV2",
     "ResidualEncoderUNetV2",
+    "TimmUNetV2",
     "nnUNetPlannerUNetV2",
     "nnUNetPlannerUNetV2ResEncL",
     "nnUNetPlannerUNetV2ResEncM",
@@ -38,4 +41,5 @@ __all__ = [
     "nnUNetTrainerUNetV2",
     "nnUNetTrainerUNetV2PVT",
     "nnUNetTrainerUNetV2PVT_noPretrain",
+    "nnUNetTrainerUNetV2Timm",
 ]

@@ -4,7 +4,6 @@ import copy
 from typing import Any
 
 from sdi_plugin.adapters.nnunet.network import PlainConvUNetV2, ResidualEncoderUNetV2
-from sdi_plugin.adapters.nnunet.pvt import PVTUNetV2
 
 # At the top of plans.json, which nnU-Net's export of a model carries along.
 REQUIRES = {
@@ -64,13 +63,22 @@ def with_unetv2(plans: dict[str, Any]) -> dict[str, Any]:
     return plans
 
 
-def with_pvt(plans: dict[str, Any], encoder: str) -> dict[str, Any]:
-    """A copy of the plans in which every 2-D configuration that has an architecture names PVTUNetV2."""
+def with_timm(
+    plans: dict[str, Any], network: type, encoder: str, *, fixed: bool = False, **options: Any
+) -> dict[str, Any]:
+    """A copy of the plans in which every 2-D configuration that has an architecture names a network on timm's encoder.
+
+    Args:
+        network: TimmUNetV2 or PVTUNetV2.
+        fixed: whether the encoder is built for one size of images: that of the patch.
+        options: of the network.
+    """
     plans = REQUIRES | copy.deepcopy(plans)
     for configuration in plans["configurations"].values():
         architecture = configuration.get("architecture")
         if architecture and str(architecture["arch_kwargs"].get("conv_op")).endswith("Conv2d"):
-            architecture["network_class_name"] = class_path(PVTUNetV2)
-            architecture["arch_kwargs"] = {"encoder": encoder}
+            size = {"image_size": list(configuration["patch_size"])} if fixed else {}
+            architecture["network_class_name"] = class_path(network)
+            architecture["arch_kwargs"] = {"encoder": encoder} | options | size
             architecture["_kw_requires_import"] = []
     return plans

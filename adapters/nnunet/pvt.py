@@ -1,17 +1,11 @@
 """The paper's network, on PVTv2, as nnU-Net trains and calls it."""
 
-from torch import Tensor, nn
+from typing import Any
 
-from sdi_plugin import canvas
-from sdi_plugin.adapters.nnunet.decoder import NNUNetDecoder
-from sdi_plugin.encoder import TimmEncoder
-
-# Scales of the heads' logits, by which nnU-Net reduces the 2-D labels for each head: the levels have strides 4, 8, 16,
-# 32 and are resized by 4, as in the official ISIC training.
-SCALES = (1.0, 0.5, 0.25, 0.125)
+from sdi_plugin.adapters.nnunet.timm_network import TimmUNetV2
 
 
-class PVTUNetV2(nn.Module):
+class PVTUNetV2(TimmUNetV2):
     """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791) on PVTv2, 2-D, with the heads that nnU-Net supervises.
 
     With equal weights its logits are those of `sdi_plugin.UNetV2`; `sdi-plugin convert` converts weights between the
@@ -21,15 +15,11 @@ class PVTUNetV2(nn.Module):
         input_channels: channels of the image, any number.
         num_classes: K, the channels of the logits.
         encoder: timm's name, "pvt_v2_b0" to "pvt_v2_b5"; the paper's is "pvt_v2_b2".
-        channels: C of the decoder.
-        heads: 1 to 4, the number of supervised levels.
-        deep_supervision: whether all heads return logits, or only the finest; `decoder.deep_supervision` switches it.
-        norm, fusion: for SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
-        init: initialisation of the decoder, "paper" or "unit"; see `sdi_plugin.UNetV2Decoder`.
+        channels, options: C of the decoder, and the options of `TimmUNetV2`.
 
     Shape:
-        x: (B, input_channels, H, W), any size. Returns logits (B, K, H, W), or with deep supervision a list of `heads`
-        logits of size round(H * s), round(W * s) for s = 1, 1/2, 1/4, 1/8, to which nnU-Net resizes its labels.
+        x: (B, input_channels, H, W), any size. Returns logits (B, K, H, W), or with deep supervision a list of 4
+        logits, see `TimmUNetV2`.
 
     Raises:
         ValueError: an image with other channels or axes; see also `sdi_plugin.UNetV2`.
@@ -43,40 +33,6 @@ class PVTUNetV2(nn.Module):
     """
 
     def __init__(
-        self,
-        input_channels: int,
-        num_classes: int,
-        encoder: str = "pvt_v2_b2",
-        channels: int = 32,
-        *,
-        heads: int = len(SCALES),
-        deep_supervision: bool = True,
-        norm: str | None = None,
-        fusion: str = "product",
-        init: str = "paper",
+        self, input_channels: int, num_classes: int, encoder: str = "pvt_v2_b2", channels: int = 32, **options: Any
     ):
-        super().__init__()
-        self.encoder = TimmEncoder(encoder, input_channels)
-        self.decoder = NNUNetDecoder(
-            self.encoder.out_channels,
-            num_classes,
-            channels,
-            heads=heads,
-            deep_supervision=deep_supervision,
-            norm=norm,
-            fusion=fusion,
-            init=init,
-        )
-
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        if x.ndim != 4 or x.shape[1] != self.encoder.in_channels:
-            raise ValueError(f"PVTUNetV2: expected images (B, {self.encoder.in_channels}, H, W), got {tuple(x.shape)}.")
-        logits = self.decoder(self.encoder(canvas.pad(x, self.encoder.min_size)))
-        if isinstance(logits, Tensor):
-            return self._resize(logits, x, 1.0)
-        return [self._resize(each, x, scale) for each, scale in zip(logits, SCALES, strict=False)]
-
-    def _resize(self, logits: Tensor, x: Tensor, scale: float) -> Tensor:
-        """Resize logits of the padded image to the image's size times scale."""
-        size = [round(axis * scale) for axis in x.shape[2:]]
-        return canvas.to_image(logits, size, round(self.encoder.min_size * scale))
+        super().__init__(input_channels, num_classes, encoder, channels, **options)

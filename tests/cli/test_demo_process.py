@@ -37,6 +37,7 @@ def test_a_killed_run_resumes_to_the_metrics_of_an_uninterrupted_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_default_run_learns_to_segment_in_under_three_minutes(tmp_path):
     start = time.monotonic()
     subprocess.run([*DEMO, "--out", str(tmp_path)], check=True)

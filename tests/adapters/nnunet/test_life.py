@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from sdi_plugin import UNetV2, checkpoint
-from sdi_plugin.adapters.nnunet import PlainConvUNetV2, PVTUNetV2, nnUNetTrainerUNetV2, nnUNetTrainerUNetV2PVT
+from sdi_plugin.adapters.nnunet import (
+    PlainConvUNetV2,
+    PVTUNetV2,
+    TimmUNetV2,
+    nnUNetTrainerUNetV2,
+    nnUNetTrainerUNetV2PVT,
+)
 from sdi_plugin.adapters.nnunet.plans import class_path
 from sdi_plugin.cli import main
 from tests.adapters.nnunet import life as nnunet_life
@@ -100,6 +106,13 @@ def test_the_papers_network(life, monkeypatch):
     x = torch.randn(1, 3, 48, 40)
     with torch.no_grad():
         assert torch.equal(core.eval()(x), network.eval()(x))
+
+
+def test_an_encoder_of_timm(life):
+    life.write_images((48, 40))
+    life.plan("2d")
+    model = life.train("2d", "nnUNetTrainerUNetV2Timm_test_resnet_noPretrain_1epoch")
+    check_model(life, model, {0, 1}, network=TimmUNetV2)
 
 
 class Killed(BaseException):

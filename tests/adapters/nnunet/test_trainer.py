@@ -143,7 +143,7 @@ def test_pvt_says_that_it_takes_no_volumes(folders, kind):
     with pytest.raises(ValueError, match="expected a 2-D configuration, got '3d_fullres'.*-tr nnUNetTrainerUNetV2"):
         nnunet_plans.trainer(kind, "3d")
     manager = PlansManager(nnunet_plans.plans("3d"))
-    with pytest.raises(ValueError, match="PVTv2 takes images only"):
+    with pytest.raises(ValueError, match="timm's encoders take images only"):
         kind.build_network_architecture(*signature_arguments(manager, manager.get_configuration("3d_fullres")), 1, 2)
 
 
@@ -151,7 +151,7 @@ def started(kind=nnUNetTrainerUNetV2PVT):
     """A trainer, with the network in the state that on_train_start leaves."""
     ours = nnunet_plans.trainer(kind)
     ours.initialize()
-    ours._load_imagenet_weights()
+    ours._load_pretrained_weights()
     return ours.bare_network.encoder.model.state_dict(), Path(ours.log_file).read_text()
 
 
