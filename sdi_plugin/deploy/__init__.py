@@ -4,11 +4,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdi_plugin.deploy.folder import Summary, predict
+    from sdi_plugin.deploy.images import ImageError
     from sdi_plugin.deploy.loading import Loaded, load
+    from sdi_plugin.deploy.predictor import Prediction, Predictor
 
-__all__ = ["Loaded", "load"]
+__all__ = ["ImageError", "Loaded", "Prediction", "Predictor", "Summary", "load", "predict"]
 
-_MODULES = {"Loaded": "loading", "load": "loading"}
+_MODULES = {
+    "ImageError": "images",
+    "Loaded": "loading",
+    "Prediction": "predictor",
+    "Predictor": "predictor",
+    "Summary": "folder",
+    "load": "loading",
+    "predict": "folder",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,7 @@ import json
 
 import pytest
 
-from sdi_plugin import ops
-from sdi_plugin import frameworks
+from sdi_plugin import frameworks, ops
 from sdi_plugin.cli import info, main
 
 
