@@ -216,13 +216,13 @@ class Predictor:
 
 def _scaled(pixels: Array, statistics: tuple[Any, Any]) -> Array:
     mean, std = (np.asarray(each, np.float32)[:, None, None] for each in statistics)
-    return (pixels - mean) / np.maximum(std, np.float32(1e-8))
+    return ((pixels - mean) / np.maximum(std, 1e-8)).astype(np.float32, copy=False)
 
 
 def _probabilities(logits: Array) -> Array:
     """Sigmoid or softmax over axis 1."""
     if logits.shape[1] == 1:
-        return np.float32(1) / (1 + np.exp(-np.clip(logits, -80, 80)))
+        return (1 / (1 + np.exp(-np.clip(logits, -80, 80)))).astype(np.float32, copy=False)
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     return exponentials / exponentials.sum(1, keepdims=True)
 
