@@ -69,7 +69,7 @@ def build_without_weights(build: Callable[[Mapping[str, Any]], Any], description
     try:
         return without_weights(lambda: build(description))
     except (AttributeError, KeyError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        call = ", ".join(f"{name}={str(value)[:60]!r}" for name, value in description.items())
+        call = ", ".join(f"{name}={repr(value)[:60]}" for name, value in description.items())
         raise CheckpointError(f"expected the weights of U-Net v2, got those of UNetV2({call}): {error}") from error
 
 
