@@ -3,8 +3,10 @@
 A test compares them with pyproject.toml's extras: an adapter accepts the versions that its extra installs.
 """
 
+import platform
 import re
 from dataclasses import dataclass
+from importlib import metadata
 
 TORCH = ">=2.4"
 
@@ -47,6 +49,22 @@ LIBRARIES = (
     Package("mmcv-lite", "mmcv", ">=2.1,<2.2", *_MMSEG),
     Package("onedl-mmcv", "mmcv", ">=2.3,<2.4", *_MMSEG),
 )
+
+_RECORDED = ("torch", "torchvision", "timm", "numpy", "safetensors", "triton")
+
+
+def versions() -> dict[str, str | None]:
+    """What `info` shows and checkpoints record: the versions of this package, Python and the libraries under it."""
+    installed = {name: version(name) for name in _RECORDED}
+    return {"sdi-plugin": version("sdi-plugin"), "python": platform.python_version(), **installed}
+
+
+def version(distribution: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def check(module: str, version: str) -> None:

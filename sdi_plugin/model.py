@@ -1,12 +1,13 @@
 """U-Net v2 without any framework: an encoder, and the decoder of the paper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from sdi_plugin import canvas, precision
+from sdi_plugin import canvas, checkpoint, precision
+from sdi_plugin.checkpoint.export import build_without_weights
 from sdi_plugin.decoder import UNetV2Decoder
 from sdi_plugin.encoder import TimmEncoder
 
@@ -116,6 +117,56 @@ class UNetV2(nn.Module):
     def preprocessing(self) -> dict[str, tuple[float, ...]]:
         """`mean` and `std` per channel, for pixels from 0 to 1, of the images on which the weights were trained."""
         return {"mean": self.encoder.mean, "std": self.encoder.std}
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path) -> "UNetV2":
+        """The network of a checkpoint, built to fit its weights, in eval mode.
+
+        Args:
+            path: a file of U-Net v2 on a PVTv2 (official, core, smp, MMSegmentation or nnU-Net), or a folder with one,
+                see `sdi_plugin.checkpoint.read_whole`. `sdi_plugin.load` takes other encoders too.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            sdi_plugin.checkpoint.CheckpointError: it cannot be read, or is another network's.
+
+        Examples:
+            >>> from sdi_plugin import UNetV2
+            >>> model = UNetV2.from_checkpoint("official.pth")
+            >>> model.encoder.name, len(model.decoder.heads), model.training
+            ('pvt_v2_b0', 4, False)
+        """
+        found = checkpoint.read_whole(path)
+        try:
+            return cls.from_state(found.state)
+        except checkpoint.CheckpointError as error:
+            raise checkpoint.CheckpointError(f"{found.file}: {error}") from error
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> "UNetV2":
+        """`from_checkpoint` for weights that have been read."""
+        recognised = checkpoint.recognise(state)
+        description = recognised.description
+        expected = build_without_weights(lambda arguments: cls(**arguments), description).state_dict()
+        checkpoint.check(recognised.core, expected, f"UNetV2 ({description['encoder']})")
+        model = cls(**description)
+        model.load_state_dict(recognised.core)
+        return model.eval()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As for every module, with a cure in the error for weights that have more heads than the network."""
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            names = {name for name in state_dict if name.startswith("decoder.heads.")}
+            heads = len(names) // 2
+            if heads <= len(self.decoder.heads):
+                raise
+            raise RuntimeError(
+                f"{error}\nThe weights have {heads} heads, the network {len(self.decoder.heads)}. Use "
+                f"UNetV2.from_checkpoint(FILE), which builds the network that fits, or deep_supervision={heads}, or "
+                'sdi_plugin.checkpoint.load_state(model, weights, heads="drop").'
+            ) from error
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         if self.training and self.deep_supervision:

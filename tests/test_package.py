@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import sdi_plugin
-from sdi_plugin import checkpoint, data, losses, metrics, ops
+from sdi_plugin import checkpoint, data, deploy, losses, metrics, ops
 from sdi_plugin.adapters import mmsegmentation, nnunet, smp
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-MODULES = [sdi_plugin, ops, checkpoint, data, losses, metrics, mmsegmentation, nnunet, smp]
+MODULES = [sdi_plugin, ops, checkpoint, data, deploy, losses, metrics, mmsegmentation, nnunet, smp]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

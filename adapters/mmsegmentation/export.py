@@ -9,6 +9,7 @@ from torch import nn
 
 from sdi_plugin import checkpoint
 from sdi_plugin.adapters.mmsegmentation.segmentor import config, unetv2
+from sdi_plugin.checkpoint.card import KEY
 
 SUFFIXES: tuple[str, ...] = (".pth",)
 OUT: str = "to end in .pth, which mmengine reads"
@@ -26,6 +27,8 @@ def write(target: Path, converted: checkpoint.Converted) -> str:
     """
     count = max(2, converted.description["classes"])  # one channel: background and foreground
     classes = ["background", "foreground"] if count == 2 else [str(index) for index in range(count)]
+    if KEY in converted.metadata:
+        classes = list(checkpoint.Card.from_json(converted.metadata[KEY]).labels) or classes
     palette = [[0, 0, 0], *([37 * i % 256, 192 * i % 256, 64 * i % 256] for i in range(1, count))]
     meta = {**converted.metadata, "dataset_meta": {"classes": classes, "palette": palette}}
     checkpoint.save_torch(target, {"meta": meta, "state_dict": dict(converted.state)})

@@ -1,13 +1,18 @@
 """smp's checkpoints, as `sdi-plugin convert --to smp` writes them; see `sdi_plugin.checkpoint.Export`."""
 
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from sdi_plugin import checkpoint, files
+from sdi_plugin.adapters.smp.arguments import check_values
 from sdi_plugin.adapters.smp.model import UNetV2
-from sdi_plugin.checkpoint.export import WEIGHTS
+from sdi_plugin.checkpoint.card import KEY
+from sdi_plugin.checkpoint.export import WEIGHTS, build_without_weights
 
 SUFFIXES: tuple[str, ...] = ("", ".safetensors")
 OUT: str = "to end in .safetensors, or a folder without a suffix"
@@ -33,8 +38,34 @@ def write(target: Path, converted: checkpoint.Converted) -> str:
         checkpoint.save(target, converted.state, converted.metadata)
         return ""
     network: Any = converted.network
-    config = json.dumps(network.config | {"_model_class": "UNetV2"}, indent=2, sort_keys=True)
+    own = {"_model_class": "UNetV2"} | {f"_{name}": text for name, text in converted.metadata.items() if name == KEY}
+    config = json.dumps(network.config | own, indent=2, sort_keys=True)
     with files.folder(target, into=True) as partial:
         checkpoint.save(partial / WEIGHTS, converted.state, converted.metadata)
         (partial / "config.json").write_text(config, encoding="utf-8")
     return ""
+
+
+def restore(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> UNetV2:
+    """The network that save_pretrained saved, without its activation and classification head: it gives logits.
+
+    Args:
+        arguments: those of config.json, perhaps a stranger's.
+
+    Raises:
+        sdi_plugin.checkpoint.CheckpointError: there is no such network, or the weights do not fit it.
+    """
+    own = {**arguments, "encoder_weights": None, "activation": None, "aux_params": None}
+    weights = {name: value for name, value in state.items() if not name.startswith("classification_head.")}
+
+    def network(arguments: Mapping[str, Any]) -> UNetV2:
+        check_values({name: value for name, value in arguments.items() if name not in _OWN})
+        return UNetV2(**arguments)
+
+    checkpoint.check(weights, build_without_weights(network, own).state_dict(), str(own.get("encoder_name")))
+    restored = network(own)
+    restored.load_state_dict(weights)
+    return restored
+
+
+_OWN = {*inspect.signature(UNetV2.__init__).parameters} - {"kwargs"}

@@ -17,6 +17,7 @@ from sdi_plugin import canvas, precision
 from sdi_plugin.adapters.smp import encoder as encoders
 from sdi_plugin.adapters.smp import probe
 from sdi_plugin.adapters.smp.arguments import check_values
+from sdi_plugin.checkpoint.card import KEY, Card
 from sdi_plugin.decoder import UNetV2Decoder
 
 # Below this the attention of PVTv2 and MiT has no pixels to attend to, at any encoder_depth.
@@ -225,6 +226,19 @@ class UNetV2(SegmentationModel):
         )
         return card
 
+    @property
+    def card(self) -> Card | None:
+        """What is known of the network besides its weights: save_pretrained and push_to_hub write it into config.json.
+
+        `sdi_plugin.load` and `sdi-plugin predict` read mean, std, size, labels and threshold there.
+        """
+        text = self.config.get(f"_{KEY}")
+        return None if text is None else Card.from_json(text)
+
+    @card.setter
+    def card(self, card: Card) -> None:
+        self.config[f"_{KEY}"] = card.to_json()  # smp leaves out names with an underscore when it builds the model
+
     @classmethod
     def from_pretrained(cls, *args: Any, strict: bool = True, map_location: str = "cpu", **kwargs: Any) -> Any:
         # Passed on, or config.json could set them: strict=False leaves missing weights at random values.
@@ -233,7 +247,8 @@ class UNetV2(SegmentationModel):
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **kwargs: Any) -> Any:
         known = {*inspect.signature(super()._from_pretrained).parameters, *cls._hub_mixin_init_parameters}
-        check_values({key: value for key, value in kwargs.items() if key not in known})
+        own = {key: value for key, value in kwargs.items() if not key.startswith("_")}  # smp leaves the others out
+        check_values({key: value for key, value in own.items() if key not in known})
         # The saved weights hold the encoder's too: neither ask the hub for others, nor look for a file.
         kwargs["encoder_weights"] = None
         return super()._from_pretrained(model_id=model_id, **kwargs)

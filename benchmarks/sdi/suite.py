@@ -16,7 +16,7 @@ from benchmarks.sdi.measure import cuda_graph, interleave
 from benchmarks.sdi.peak import peak_bytes
 from benchmarks.sdi.result import Floor, Machine, Mode, Result, Row, Settings
 from sdi_plugin import ops
-from sdi_plugin.cli.info import versions
+from sdi_plugin.frameworks import versions
 
 
 def run(names: Iterable[str], settings: Settings) -> Result:

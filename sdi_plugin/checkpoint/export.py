@@ -1,13 +1,14 @@
 """The interface between `sdi-plugin convert`, the core and each adapter."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from sdi_plugin.checkpoint.architecture import describe_core
+from sdi_plugin.checkpoint.architecture import describe_core, without_weights
+from sdi_plugin.checkpoint.errors import CheckpointError
 from sdi_plugin.checkpoint.names import from_core, to_core
 
 # The file beside config.json in folders written by Hugging Face's save_pretrained, as smp's models do.
@@ -59,6 +60,19 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
     return Recognised(naming, describe_core(core), core, dropped)
 
 
+def build_without_weights(build: Callable[[Mapping[str, Any]], Any], description: Mapping[str, Any]) -> Any:
+    """build(description) on the meta device.
+
+    Raises:
+        CheckpointError: there is no such network; it is the fault of the weights that were described.
+    """
+    try:
+        return without_weights(lambda: build(description))
+    except (AttributeError, KeyError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        call = ", ".join(f"{name}={repr(value)[:60]}" for name, value in description.items())
+        raise CheckpointError(f"expected the weights of U-Net v2, got those of UNetV2({call}): {error}") from error
+
+
 @dataclass(frozen=True)
 class Converted:
     """Weights that fit their network, ready to be written.
@@ -67,7 +81,7 @@ class Converted:
         state: the weights under the names of the target.
         network: what `Export.build` built, without weights.
         description: the arguments from which it was built.
-        metadata: texts for file formats that can store them.
+        metadata: texts for file formats that can store them; "card" is the `Card`.
 
     Examples:
         >>> from sdi_plugin import UNetV2, checkpoint

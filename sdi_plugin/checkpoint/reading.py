@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdi_plugin.checkpoint.admitted import admitting
+from sdi_plugin.checkpoint.admitted import admitting, plain
 from sdi_plugin.checkpoint.errors import CheckpointError
 from sdi_plugin.checkpoint.tensors import EXPANSION, usable
 
@@ -43,8 +43,20 @@ def read(path: str | Path) -> dict[str, Tensor]:
         >>> state["seg_outs.0.weight"].shape
         torch.Size([2, 32, 1, 1])
     """
-    path = Path(path)
+    return _tensors(Path(path), contents(Path(path)))
+
+
+def read_with_extras(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a checkpoint as `read` gives them, and what else is in it by name: for safetensors, its texts."""
     found = contents(path)
+    state = _tensors(path, found)
+    if texts := _safetensors_texts(path):
+        return state, texts
+    extras = plain(found) if isinstance(found, dict) else {}
+    return state, {key: value for key, value in extras.items() if isinstance(key, str) and key not in state}
+
+
+def _tensors(path: Path, found: Any) -> dict[str, Tensor]:
     state = _unwrap(found)
     if not state:
         raise CheckpointError(f"{path}: expected tensors by name, got none: {_summary(found)}.")
@@ -167,6 +179,17 @@ def _read_safetensors(path: Path, header_size: int) -> dict[str, Tensor]:
         return safetensors.load_file(path)
     except Exception as error:  # safetensors_rust.SafetensorError, which derives directly from Exception
         raise _damaged(path, error) from error
+
+
+def _safetensors_texts(path: Path) -> dict[str, Any]:
+    """The metadata of a file that `_read_safetensors` has checked; empty for other formats."""
+    with path.open("rb") as file:
+        start = file.read(9)
+        if start[8:9] != b"{":
+            return {}
+        header = json.loads(b"{" + file.read(int.from_bytes(start[:8], "little") - 1))
+    texts = header.get("__metadata__")
+    return dict(texts) if isinstance(texts, dict) else {}
 
 
 def _one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

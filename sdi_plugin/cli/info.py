@@ -3,12 +3,10 @@
 import argparse
 import json
 import platform
-from importlib import metadata
 from typing import Any
 
+from sdi_plugin import frameworks
 from sdi_plugin.frameworks import FRAMEWORKS, Package
-
-_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "safetensors", "triton")
 
 
 def add_parser(commands: Any) -> None:
@@ -40,27 +38,15 @@ def collect() -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(index)
         devices.append({"device": f"cuda:{index}", "name": properties.name, "memory_bytes": properties.total_memory})
     return {
-        "versions": versions(),
+        "versions": frameworks.versions(),
         "devices": devices,
         "backends": ops.backends(),
         "frameworks": {package.distribution: _framework(package) for package in FRAMEWORKS},
     }
 
 
-def versions() -> dict[str, str | None]:
-    installed = {name: _version(name) for name in _LIBRARIES}
-    return {"sdi-plugin": _version("sdi-plugin"), "python": platform.python_version(), **installed}
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _framework(package: Package) -> dict[str, Any]:
-    version = _version(package.distribution)
+    version = frameworks.version(package.distribution)
     supported = version is not None and package.supports(version)
     expected = f"expected {package.distribution} {package.versions}"
     return {

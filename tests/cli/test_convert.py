@@ -48,11 +48,15 @@ def test_official_to_core(tmp_path: Path, source: Path, weights: dict[str, Tenso
     assert capsys.readouterr().out.splitlines() == [
         f"{source}: official U-Net v2 (encoder=pvt_v2_b0, in_channels=3, classes=2, channels=16, deep_supervision=4, "
         "norm=None, fusion=product); dropped encoder.backbone.head.weight, encoder.backbone.head.bias, deconv5.weight; "
-        f"wrote {tmp_path / 'x.safetensors'} (core)"
+        f"wrote {tmp_path / 'x.safetensors'} (core)",
+        f"load it in Python: sdi_plugin.load({str(tmp_path / 'x.safetensors')!r})",
     ]
     with safe_open(tmp_path / "x.safetensors", "pt") as file:
         metadata = file.metadata()
     arguments = json.loads(metadata.pop("arguments"))
+    card = checkpoint.Card.from_json(metadata.pop("card"))
+    assert card.architecture == {"framework": "core", "arguments": arguments}
+    assert card.versions["sdi-plugin"] == __version__
     assert metadata == {"format": "pt", "sdi_plugin": __version__, "naming": "core"}
     checkpoint.load(UNetV2(**arguments), tmp_path / "x.safetensors")
 

@@ -14,7 +14,9 @@ from sdi_plugin.adapters.mmsegmentation import export as mmseg
 from sdi_plugin.adapters.nnunet import export as nnunet
 from sdi_plugin.adapters.smp import export as smp
 from sdi_plugin.checkpoint import Converted, Export, names
-from sdi_plugin.cli import convert, core_export, main
+from sdi_plugin.cli import main
+from sdi_plugin.deploy import core_export
+from sdi_plugin.deploy import exports as registry
 from tests import official
 
 EXPORTS: dict[str, Export] = {"core": core_export, "smp": smp, "mmseg": mmseg, "nnunet": nnunet}
@@ -33,7 +35,7 @@ def source(tmp_path: Path, weights: dict[str, Tensor]) -> Path:
 
 
 def test_the_command_knows_every_export():
-    assert {to: export.__name__ for to, export in EXPORTS.items()} == convert._EXPORTS  # pyright: ignore
+    assert {to: registry.export_of(to) for to in registry.EXPORTS} == EXPORTS
 
 
 @exports

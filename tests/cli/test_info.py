@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from sdi_plugin import ops
+from sdi_plugin import frameworks, ops
 from sdi_plugin.cli import info, main
 
 
@@ -37,7 +37,7 @@ def test_text_names_every_backend_and_framework(capsys):
     ids=str,
 )
 def test_versions_out_of_range_are_reported(version, supported, reason, monkeypatch):
-    monkeypatch.setattr(info, "_version", lambda name: version)
+    monkeypatch.setattr(frameworks, "version", lambda name: version)
     framework = info.collect()["frameworks"]["segmentation-models-pytorch"]
     assert (framework["supported"], framework["reason"]) == (supported, reason)
 

@@ -10,9 +10,10 @@ from tests.docs.pages import ROOT
 from tests.docs.stand_ins import provide
 
 MODULES = {  # and what it needs
-    "sdi_plugin": "torch",
+    "sdi_plugin": "timm",
     "sdi_plugin.checkpoint": "timm",
     "sdi_plugin.data": "PIL",
+    "sdi_plugin.deploy": "timm",
     "sdi_plugin.losses": "torch",
     "sdi_plugin.metrics": "scipy",
     "sdi_plugin.ops": "torch",

@@ -1,6 +1,7 @@
 """What a run leaves behind: metrics.json, report.html (one self-contained file) and a model that smp loads."""
 
 import base64
+import dataclasses
 import html
 import io
 import json
@@ -53,12 +54,13 @@ def write(out: Path, run: train.Run, data: Data, metrics: Metrics) -> None:
     """Write the results; metrics.json comes last, so that its presence says that everything is there."""
     (out / "metrics.json").unlink(missing_ok=True)
     scores = {"mean_dice": metrics.summary["mean_dice"]}
+    run.model.card = dataclasses.replace(train.card(run.recipe, run.model, data), metrics=_finite(metrics.summary))
     run.model.save_pretrained(out / "model", dataset=data.title, metrics=scores)  # pyright: ignore[reportCallIssue]
     environment = info.collect()
     contact_sheet(overlays(run, data, _spread(metrics))).save(out / "predictions.png")
     files.write(out / "report.html", _page(run, data, metrics, environment).encode())
     document = {
-        **{key: value if math.isfinite(value) else None for key, value in metrics.summary.items()},  # JSON has no nan
+        **{key: _finite(metrics.summary).get(key) for key in metrics.summary},  # JSON has no nan
         "seconds": round(run.seconds, 1),
         "data": data.title,
         "recipe": asdict(run.recipe),
@@ -67,6 +69,10 @@ def write(out: Path, run: train.Run, data: Data, metrics: Metrics) -> None:
         "versions": environment["versions"],
     }
     files.write(out / "metrics.json", (json.dumps(document, indent=2) + "\n").encode())
+
+
+def _finite(scores: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in scores.items() if math.isfinite(value)}
 
 
 def overlays(run: train.Run, data: Data, indices: list[int]) -> list[Image.Image]:

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sdi_plugin import DeepSupervisionLoss, SegmentationMetrics, StructureLoss
+from sdi_plugin import DeepSupervisionLoss, SegmentationMetrics, StructureLoss, frameworks
 from sdi_plugin.adapters.smp import UNetV2
-from sdi_plugin.checkpoint import save_torch
+from sdi_plugin.checkpoint import Card, save_torch
+from sdi_plugin.checkpoint.card import KEY
 from sdi_plugin.cli.demo import checkpoint, network
 from sdi_plugin.cli.demo.dataset import Data, Split
 from sdi_plugin.cli.demo.recipe import Recipe
@@ -75,9 +76,23 @@ def train(recipe: Recipe, data: Data, out: Path) -> Run:
             "history": history,
             "seconds": seconds,
             "pretrained": pretrained,
+            KEY: card(recipe, model, data).to_json(),
         }
         save_torch(file, state)
     return Run(recipe, model.eval(), history, pretrained, seconds)
+
+
+def card(recipe: Recipe, model: UNetV2, data: Data) -> Card:
+    """What `sdi_plugin.load` needs besides the weights."""
+    return Card(
+        mean=(MEAN,) * 3,
+        std=(STD,) * 3,
+        size=(recipe.size, recipe.size),
+        labels=("background", "foreground"),
+        architecture={"framework": "smp", "arguments": {k: v for k, v in model.config.items() if k[0] != "_"}},
+        data={"name": data.title},
+        versions=frameworks.versions(),
+    )
 
 
 @torch.no_grad()

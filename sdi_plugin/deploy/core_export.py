@@ -17,4 +17,4 @@ def build(description: Mapping[str, Any]) -> UNetV2:
 
 def write(target: Path, converted: checkpoint.Converted) -> str:
     checkpoint.save(target, converted.state, converted.metadata)
-    return ""
+    return f"load it in Python: sdi_plugin.load({str(target)!r})"

@@ -1,0 +1,190 @@
+"""Many files: what is written, what is skipped, what a stop in the middle leaves."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdi_plugin import SegmentationMetrics, UNetV2, checkpoint, deploy
+from sdi_plugin.checkpoint import Card
+from sdi_plugin.cli import main
+from sdi_plugin.cli.demo.images import lesion_image
+from tests.deploy.backends import predictor
+
+
+def bright(seed, size=(30, 40)):
+    """An image with a bright rectangle, and its mask."""
+    top, left = np.random.default_rng(seed).integers(0, 20, 2)
+    mask = np.zeros(size, np.uint8)
+    mask[top : top + 10, left : left + 15] = 255
+    return Image.fromarray(mask // 2 + 64).convert("RGB"), Image.fromarray(mask)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for i in range(5):
+        bright(i)[0].save(tmp_path / "in" / f"case{i}.png")
+    bright(9)[0].save(tmp_path / "in" / "sub" / "case0.tif", save_all=True, append_images=[bright(10)[0]])
+    return tmp_path
+
+
+def contents(path):
+    files = {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    return {name: data for name, data in files.items() if not name.startswith(".")}
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_page_has_its_results(folder):
+    out = folder / "out"
+    summary = deploy.predict(predictor(), [folder / "in"], out, overlays=True, probabilities=True, contours=True)
+    assert (summary.done, summary.skipped, summary.failed) == (6, 0, {})
+    names = [*(f"case{i}" for i in range(5)), "sub/case0_page1", "sub/case0_page2"]
+    expected = {f"{kind}/{name}.png" for kind in ("masks", "overlays", "probabilities") for name in names}
+    assert contents(out).keys() == expected | {f"contours/{name}.geojson" for name in names} | {"areas.csv"}
+    image, mask = bright(3)
+    predicted = Image.open(out / "masks" / "case3.png")
+    assert (predicted.mode, predicted.size) == ("P", image.size)
+    np.testing.assert_array_equal(np.asarray(predicted), np.asarray(mask) // 255)
+    assert predicted.getpalette()[:6] == [0, 0, 0, 128, 0, 0]  # pyright: ignore
+    probability = np.asarray(Image.open(out / "probabilities" / "case3.png"))
+    assert probability.dtype == np.uint16
+    assert ((probability > 32767) == np.asarray(predicted)).all()
+    areas = rows(out / "areas.csv")
+    assert [(row["label"], row["pixels"]) for row in areas[6:8]] == [("background", "1050"), ("bright", "150")]
+    features = json.loads((out / "contours" / "case3.geojson").read_text())["features"]
+    assert [feature["properties"]["pixels"] for feature in features] == [150]
+    overlay = np.asarray(Image.open(out / "overlays" / "case3.png"))
+    np.testing.assert_array_equal(overlay[np.asarray(mask) == 0], np.asarray(image)[np.asarray(mask) == 0])
+    assert (overlay[np.asarray(mask) > 0] != np.asarray(image)[np.asarray(mask) > 0]).any(-1).all()
+
+
+def test_a_stopped_run_goes_on_and_ends_in_the_same_files(folder):
+    deploy.predict(predictor(), [folder / "in"], folder / "unbroken")
+    seen = []
+
+    def stop(file, error):
+        seen.append(file)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deploy.predict(predictor(), [folder / "in"], folder / "out", on_file=stop)
+    summary = deploy.predict(predictor(), [folder / "in"], folder / "out")
+    assert (summary.done, summary.skipped) == (3, 3)
+    assert contents(folder / "out") == contents(folder / "unbroken")
+
+
+def test_a_file_is_predicted_again_where_it_or_the_settings_changed(folder):
+    inputs, out = [folder / "in" / "case*.png"], folder / "out"
+    assert deploy.predict(predictor(), inputs, out).done == 5
+    assert deploy.predict(predictor(threshold=0.9), inputs, out).done == 5
+    bright(77)[0].save(folder / "in" / "case1.png")
+    summary = deploy.predict(predictor(threshold=0.9), inputs, out)
+    assert (summary.done, summary.skipped) == (1, 4)
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(out / "masks" / "case1.png")) > 0, np.asarray(bright(77)[1]) > 0
+    )
+
+
+def test_files_that_would_share_a_result_keep_their_suffix(folder):
+    bright(1)[0].save(folder / "in" / "case1.jpg")
+    deploy.predict(predictor(), [folder / "in", folder / "in" / "case2.png"], folder / "out")
+    names = {os.path.basename(name) for name in contents(folder / "out")}
+    assert {"case1.jpg.png", "case1.png.png", "case2.png"} <= names
+
+
+def test_files_that_are_resized_go_through_the_network_together(folder):
+    predict = predictor(Card((127.5,), (10,), size=(32, 32)), batch=4)
+    deploy.predict(predict, [folder / "in"], folder / "out")
+    assert predict.backend.shapes == [(4, 3, 32, 32), (1, 3, 32, 32), (1, 3, 32, 32), (1, 3, 32, 32)]  # pyright: ignore
+
+
+def test_metrics_are_those_of_the_package(folder):
+    (folder / "truth").mkdir()
+    metrics = SegmentationMetrics()
+    for i in range(4):
+        mask = np.roll(np.asarray(bright(i)[1]), 4, 1)
+        Image.fromarray(mask).save(folder / "truth" / f"case{i}_segmentation.png")
+        probabilities = predictor()(bright(i)[0]).probabilities
+        metrics.update(torch.from_numpy(probabilities), torch.from_numpy(mask > 0)[None])
+    summary = deploy.predict(predictor(), [folder / "in" / "case?.png"], folder / "out", masks=folder / "truth")
+    assert summary.metrics == pytest.approx(metrics.compute(), rel=1e-9)
+    assert [row["file"][-9:] for row in rows(folder / "out" / "metrics.csv")] == [f"case{i}.png" for i in range(4)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("network") / "x.safetensors"
+    checkpoint.save(path, UNetV2("pvt_v2_b0", channels=4).state_dict(), {"card": Card(size=(32, 32)).to_json()})
+    return path
+
+
+def test_the_command_lists_bad_files_and_exits_with_1(folder, model, capsys):
+    (folder / "in" / "bad.png").write_bytes(b"no image")
+    command = ["predict", str(model), str(folder / "in"), "--out", str(folder / "out")]
+    assert main(command) == 1
+    output = capsys.readouterr()
+    assert output.out == f"6 files, 1 that cannot be used; see {folder / 'out'}\n"
+    assert "does not say the normalisation (ImageNet's): assumed" in output.err
+    assert f"skipped {folder / 'in' / 'bad.png'}: not an image file that Pillow knows" in output.err
+    (folder / "in" / "bad.png").unlink()
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("0 files, 6 finished earlier; see")
+
+
+def test_an_input_that_names_nothing_is_an_error(folder, model, capsys):
+    assert main(["predict", str(model), str(folder / "no*.png"), "--out", str(folder / "out")]) == 2
+    assert "found no image" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_nothing_half_written(tmp_path, model):
+    (tmp_path / "in").mkdir()
+    for i in range(40):
+        image = lesion_image((i,), 64)[0]
+        image.save(tmp_path / "in" / f"case{i}.png")
+        if i % 20 == 0:
+            (tmp_path / "in" / f"cut{i}.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+
+    def command(out):
+        options = ["--overlays", "--contours", "--batch", "1"]
+        return [
+            sys.executable,
+            "-m",
+            "sdi_plugin",
+            "predict",
+            str(model),
+            str(tmp_path / "in"),
+            "--out",
+            str(out),
+            *options,
+        ]
+
+    assert subprocess.run(command(tmp_path / "unbroken"), capture_output=True).returncode == 1
+    generator, out = random.Random(0), tmp_path / "out"
+    for _ in range(2):
+        before = len(list(out.glob(".finished/*.json")))
+        process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(list(out.glob(".finished/*.json"))) <= before:
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command(out), capture_output=True).returncode == 1
+    assert contents(out) == contents(tmp_path / "unbroken")
+    assert not list(out.rglob("*.partial"))
