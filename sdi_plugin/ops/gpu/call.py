@@ -35,7 +35,7 @@ def prepare(
     accumulator = torch.promote_types(dtype, torch.float32)
     last = _LAST[xs[0].ndim]
     maps = _plain(xs, dtype)
-    is_last = all([x.is_contiguous(memory_format=last) for x in maps])
+    is_last = all(x.is_contiguous(memory_format=last) for x in maps)
     maps = maps if is_last else [x.contiguous() for x in maps]
     weights, strides = _strided(_plain(weights, weights[0].dtype))
     biases = [bias.contiguous() for bias in _plain(biases, biases[0].dtype)]
@@ -136,7 +136,7 @@ def empty_channels_last(like: Tensor, channels: int, dtype: torch.dtype) -> Tens
 
 def _plain(tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
     """The tensors in the dtype, and with their sign in memory."""
-    if all([t.dtype == dtype and not t.is_neg() for t in tensors]):
+    if all(t.dtype == dtype and not t.is_neg() for t in tensors):
         return tensors
     return [t.resolve_neg().to(dtype) for t in tensors]
 
@@ -146,7 +146,7 @@ def _strided(weights: Sequence[Tensor]) -> tuple[Sequence[Tensor], tuple[int, in
     strides = weights[0].stride()
     tap = strides[-1]
     nested = tuple([tap * 3**i for i in reversed(range(len(strides) - 2))])
-    if strides[2:] == nested and all([weight.stride() == strides for weight in weights]):
+    if strides[2:] == nested and all(weight.stride() == strides for weight in weights):
         return weights, (strides[0], strides[1], tap)
     taps = math.prod(weights[0].shape[2:])
     return [weight.contiguous() for weight in weights], (weights[0].shape[1] * taps, taps, 1)

@@ -1,8 +1,8 @@
 """The Triton kernels `multiply`, `multiply_backward`, `gradients` and `reduce`: grouped implicit GEMMs.
 
-The convolutions of all terms of all entries share a launch. A program's tile is TZ x TY x TX pixels; for each tap of the
-convolution, the pixels shifted by it are one matrix of a `tl.dot`. Names as in `resize.py`. K and N are the channels
-that a product sums over and those of its result, in blocks.
+The convolutions of all terms of all entries share a launch. A program's tile is TZ x TY x TX pixels; for each tap of
+the convolution, the pixels shifted by it are one matrix of a `tl.dot`. Names as in `resize.py`. K and N are the
+channels that a product sums over and those of its result, in blocks.
 """
 
 # pyright: reportGeneralTypeIssues=false
@@ -156,8 +156,8 @@ def multiply(
         map_ptr, origin, map_planes = _map(x_ptr, own_ptr, entries, entry, j, own, images, H * W, C, E, HALO)
         map_ptr += image.to(tl.int64) * (map_planes * H * W * C)
         sums = _convolve(
-            map_ptr, kernel_ptr + (term + j) * taps * K * N, z, y, x, n, origin, 0, D, H, W, taps * (K // BLOCK_K), C, K,
-            N, BLOCK_K, DIM, False, ACC, PRECISION, STAGES,
+            map_ptr, kernel_ptr + (term + j) * taps * K * N, z, y, x, n, origin, 0, D, H, W, taps * (K // BLOCK_K), C,
+            K, N, BLOCK_K, DIM, False, ACC, PRECISION, STAGES,
         )  # fmt: skip
         product *= sums + tl.load(bias_ptr + (term + j) * N + n)[None, :]
     if BOUND > 0:
@@ -222,8 +222,8 @@ def multiply_backward(
         map_ptr, origin, map_planes = _map(x_ptr, own_ptr, entries, entry, j, own, images, H * W, C, E, HALO)
         map_ptr += image.to(tl.int64) * (map_planes * H * W * C)
         sums = _convolve(
-            map_ptr, kernel_ptr + (term + j) * taps * K * N, z, y, x, n, origin, 0, D, H, W, taps * (K // BLOCK_K), C, K,
-            N, BLOCK_K, DIM, False, ACC, PRECISION, STAGES,
+            map_ptr, kernel_ptr + (term + j) * taps * K * N, z, y, x, n, origin, 0, D, H, W, taps * (K // BLOCK_K), C,
+            K, N, BLOCK_K, DIM, False, ACC, PRECISION, STAGES,
         )  # fmt: skip
         sums += tl.load(bias_ptr + (term + j) * N + n)[None, :]
         terms += (sums.to(dtype),)

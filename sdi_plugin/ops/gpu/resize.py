@@ -180,8 +180,8 @@ def _window_sum(
 ):
     """The resize of sizes S to sizes T at positions (z, y, x) of T; with ADJOINT its adjoint at positions of S.
 
-    KIND: "linear" (no axis is pooled), "nested" (S is a multiple of T) or "any". IS_NARROW: no window is wider than two.
-    z is one plane; y and x are lists.
+    KIND: "linear" (no axis is pooled), "nested" (S is a multiple of T) or "any". IS_NARROW: no window is wider than
+    two. z is one plane; y and x are lists.
     """
     if ADJOINT:
         RY, RX = TY, TX
@@ -321,8 +321,8 @@ def resize(
 ):
     """Every level at the size of every entry, rounded to what a product of PRECISION takes.
 
-    Grid: (blocks of all jobs, blocks of CHANNELS). A block has NARROW pixels where no window is wider than two, otherwise
-    PIXELS, of whose windows ROWS rows are summed in parallel (`schedule.resize_pixels`).
+    Grid: (blocks of all jobs, blocks of CHANNELS). A block has NARROW pixels where no window is wider than two,
+    otherwise PIXELS, of whose windows ROWS rows are summed in parallel.
     """
     job, block = search(starts, tl.program_id(0), E * L)
     entry, level = job // L, job % L
@@ -453,9 +453,9 @@ def _adjoint(
                 )  # fmt: skip
             elif HALO:
                 base = number(offsets, entry * L + level, E * L).to(tl.int64) * ALIGNED
-                source = depth_ptr + base + (image * SZ + z) * (TY * TX * C)
+                collapsed = depth_ptr + base + (image * SZ + z) * (TY * TX * C)
                 sums += _window_sum(
-                    source, 0, y, x, row, c, inside, 1, SY, SX, 1, TY, TX, 0, 0, 1, C, True, 0, True, "linear", False,
+                    collapsed, 0, y, x, row, c, inside, 1, SY, SX, 1, TY, TX, 0, 0, 1, C, True, 0, True, "linear", False,
                     ROWS, ACC,
                 )  # fmt: skip
             else:

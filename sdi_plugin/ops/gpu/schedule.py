@@ -18,7 +18,7 @@ _LEAST_CHUNK, _MULTIPLE = 1 << 26, 3  # bytes of resized maps, or so many times 
 _PROGRAMS = 1024  # for the weights' gradients: about eight on each multiprocessor of a large GPU
 _PIXELS = 64  # a step of their sums
 _TAPS = 3  # of a program
-_REGISTERS = {2: 140, 3: 240}  # for what a program of `multiply_backward` holds, per thread; measured, docs/gpu.md
+_REGISTERS = 170  # for what a program of `multiply_backward` holds, per thread: with more, some GPU spills
 
 
 Size = tuple[int, ...]
@@ -27,8 +27,8 @@ Size = tuple[int, ...]
 class Request(NamedTuple):
     """All that a schedule depends on.
 
-    sizes: the levels', with 2 or 3 axes. last: they are (B, *S, C) in memory. in_place: a level of a target's size is read
-    where it is, not from a copy.
+    sizes: the levels', with 2 or 3 axes. last: they are (B, *S, C) in memory. in_place: a level of a target's size is
+    read where it is, not from a copy.
     """
 
     sizes: tuple[tuple[int, ...], ...]
@@ -142,10 +142,10 @@ class _Builder:
         """Pixels of a program, and its warps, so that the maps' values that it holds fit the registers."""
         if self.request.interpreted:
             return ((4, 8, 8) if self.dim == 3 else (1, 16, 16)), 4
-        shapes = {128: ((1, 8, 16), (2, 8, 8)), 64: ((1, 8, 8), (4, 4, 4)), 32: ((1, 4, 8), (2, 4, 4))}
+        shapes = {128: ((1, 8, 16), (2, 8, 8)), 64: ((1, 8, 8), (1, 8, 8)), 32: ((1, 4, 8), (1, 4, 8))}
         for pixels, warps in ((128, 4), (64, 4), (64, 8), (32, 8)):
             registers = (self.sum_item * 2 + held * self.item) * pixels * self.block_n // (128 * warps)
-            if registers <= _REGISTERS[self.dim]:
+            if registers <= _REGISTERS:
                 break
         return shapes[pixels][self.dim - 2], warps
 
@@ -245,7 +245,9 @@ class _Builder:
             for needs_maps, needs_weights in ((True, True), (True, False), (False, True))
         }
         kinds = [adjoint_kind(level, [entry.size for entry in entries]) for level in self.levels]
-        gather["NARROW"] = narrow = gather["NARROW"] // (1 if request.interpreted or self.dim == 3 else 2)
+        if self.dim == 2 and not request.interpreted:  # it holds more than `resize`
+            gather |= {name: max(1, gather[name] // 2) for name in ("NARROW", "PIXELS")}
+        narrow = gather["NARROW"]
         per_block = (narrow, few, gather["PIXELS"], gather["PIXELS"])
         counts = [
             images * level[0] * _ceil(level[1] * level[2], per_block[kind])

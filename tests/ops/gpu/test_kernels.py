@@ -14,9 +14,13 @@ from sdi_plugin.ops import gpu, library, reference
 from sdi_plugin.ops.gpu import schedule
 from tests.ops.cases import eager, fused, make_case, run, single, to
 from tests.ops.contract import KernelContract
+from tests.ops.gpu import interpreter
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 pytestmark = pytest.mark.skipif(not gpu.serves(DEVICE), reason="no GPU, and TRITON_INTERPRET is not 1")
+
+if gpu.INTERPRETED:
+    interpreter.configure()
 
 
 @pytest.fixture(scope="module", autouse=True)
