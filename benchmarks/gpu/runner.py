@@ -37,7 +37,7 @@ class Phase(NamedTuple):
 
 
 PHASES = (
-    Phase("preflight", 15, "preflight"),
+    Phase("preflight", 12, "preflight"),
     Phase(
         "correctness",
         95,
@@ -46,11 +46,11 @@ PHASES = (
         variables=MappingProxyType({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}),  # for deterministic mode
         decides=True,
     ),
-    Phase("integration", 60, tests=("tests/ops/gpu/test_integration.py",), workers=12, decides=True),
-    Phase("speed", 120, "speed"),
-    Phase("memory", 25, "memory"),
-    Phase("network", 45, "network"),
-    Phase("network-reference", 35, "network", variables=MappingProxyType({"SDI_PLUGIN_REFERENCE": "1"})),
+    Phase("integration", 50, tests=("tests/ops/gpu/test_integration.py",), workers=12, decides=True),
+    Phase("speed", 95, "speed"),
+    Phase("memory", 18, "memory"),
+    Phase("network", 38, "network"),
+    Phase("network-reference", 28, "network", variables=MappingProxyType({"SDI_PLUGIN_REFERENCE": "1"})),
 )
 
 

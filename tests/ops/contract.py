@@ -70,6 +70,7 @@ class Contract:
     asinh_shapes = ("paper", "odd", "one-pixel", "one-column", "3d", "3d-one-pixel-axes")
     dtypes = (torch.float32, torch.bfloat16, torch.float16)
     asinh_dtypes = (torch.float32, torch.bfloat16)
+    slack = 0.0  # in units in the last place of the whole, where eager torch happens to be exact
     asinh_slack = 0.0
     is_bitwise = False  # whether a layout changes no bit
 
@@ -89,7 +90,7 @@ class Contract:
             metafunc.parametrize("dtype", dtypes, ids=[NAMES[dtype] for dtype in dtypes])
 
     def test_error_is_at_most_twice_that_of_eager_torch(self, shape, dtype):
-        check_error(self.one, shape, dtype, device=self.device)
+        check_error(self.one, shape, dtype, device=self.device, slack=self.slack)
 
     @pytest.mark.parametrize("factor", [1, 30], ids=["small", "large"])
     def test_error_of_asinh_is_at_most_twice_that_of_eager_torch(self, shape, dtype, factor):

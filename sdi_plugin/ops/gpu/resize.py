@@ -455,8 +455,8 @@ def _adjoint(
                 base = number(offsets, entry * L + level, E * L).to(tl.int64) * ALIGNED
                 collapsed = depth_ptr + base + (image * SZ + z) * (TY * TX * C)
                 sums += _window_sum(
-                    collapsed, 0, y, x, row, c, inside, 1, SY, SX, 1, TY, TX, 0, 0, 1, C, True, 0, True, "linear", False,
-                    ROWS, ACC,
+                    collapsed, 0, y, x, row, c, inside, 1, SY, SX, 1, TY, TX, 0, 0, 1, C, True, 0, True, "linear",
+                    False, ROWS, ACC,
                 )  # fmt: skip
             else:
                 sums += _window_sum(

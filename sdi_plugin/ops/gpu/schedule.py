@@ -7,6 +7,7 @@ entry is a target level, or a slab of its planes; the entries of a chunk share t
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -312,9 +313,10 @@ class _Builder:
         """A block of `resize` and its adjoint: see there. FEW: pixels with two rows each."""
         if self.request.interpreted:
             return {"NARROW": 256, "FEW": 64, "PIXELS": 64, "ROWS": 4}
+        unit = Fraction(64, self.block_k * min(self.item, 4))  # 1 for 32 channels in half precision
         if self.dim == 3:
-            return {"NARROW": 64 * 32 // self.block_k, "FEW": 512 // self.block_k, "PIXELS": 1, "ROWS": 32}
-        return {"NARROW": 4096 // self.block_k, "FEW": 512 // self.block_k, "PIXELS": 256 // self.block_k, "ROWS": 8}
+            return {"NARROW": int(64 * unit), "FEW": int(16 * unit), "PIXELS": 1, "ROWS": 32}
+        return {"NARROW": int(128 * unit), "FEW": int(16 * unit), "PIXELS": int(8 * unit), "ROWS": 8}
 
     def _depth_jobs(
         self, entries: Sequence[Entry], kinds: Sequence[int], narrow: int

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def configure() -> None:
-    """Twice as fast, without its checks for overflow; and, in Triton 3.6, without a conversion that numpy deprecates."""
+    """Twice as fast, without its checks for overflow; in Triton 3.6, without a conversion that numpy deprecates."""
     from triton.runtime import interpreter
 
     builder: Any = interpreter.interpreter_builder
