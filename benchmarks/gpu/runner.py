@@ -155,7 +155,7 @@ def _pytest(phase: Phase, deadline: float, dry: bool) -> list[str]:
     seconds = max(10, int(deadline - time.monotonic()) - 10)  # for one test
     workers = ["-n", "0"] if dry else ["-n", str(phase.workers), "--dist", "worksteal"]
     chosen = "correctness or integration or channels_last" if dry else "not any_sizes"
-    plugins = ["-p", "no:cacheprovider", "-p", "benchmarks.gpu.reporting"]
+    plugins = ["-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "benchmarks.gpu.reporting"]
     options = ["-q", "-m", "", "--timeout", str(seconds), "-k", chosen]
     return ["-m", "pytest", *workers, *plugins, *options, *phase.tests]
 

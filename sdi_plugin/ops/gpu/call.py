@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ class Call(NamedTuple):
     maps: tuple[Tensor, ...]  # the levels in the maps' dtype: (B, *S, C), or all (B, C, *S), in memory
     accumulator: torch.dtype
     in_place: bool
+    is_in_layout: bool  # whether the schedule's strides of the weights are those of the caller's
     kernels: Tensor
     biases: Tensor
 
@@ -37,8 +39,8 @@ def prepare(
     maps = _plain(xs, dtype)
     is_last = all(x.is_contiguous(memory_format=last) for x in maps)
     maps = maps if is_last else [x.contiguous() for x in maps]
-    weights, strides = _strided(_plain(weights, weights[0].dtype))
-    biases = [bias.contiguous() for bias in _plain(biases, biases[0].dtype)]
+    weights, strides, is_in_layout = _strided(_plain(weights, _common(weights)))
+    biases = [bias.contiguous() for bias in _plain(biases, _common(biases))]
     precision = "tf32" if dtype == torch.float32 and allows_tf32() else "ieee"
     in_place = is_last and precision == "ieee"  # TF32: `resize` rounds them
     made = schedule.make(
@@ -61,7 +63,7 @@ def prepare(
     kernels = torch.empty(made.kernels, dtype=dtype, device=device)
     packed = torch.empty(made.biases, dtype=accumulator, device=device)
     launch.run(made.pack, accumulator, weights, biases, kernels, packed)
-    return Call(made, tuple(maps), accumulator, in_place, kernels, packed)
+    return Call(made, tuple(maps), accumulator, in_place, is_in_layout, kernels, packed)
 
 
 def forward(call: Call, outs: Sequence[Tensor]) -> None:
@@ -89,8 +91,9 @@ def backward(
     needs = bool(map_grads), bool(weight_grads)
     sums = call.biases.new_empty(made.sums)
     parts = call.biases.new_empty(made.parts if weight_grads else 0)
-    several = len(made.chunks) > 1
-    totals = [torch.empty_like(g, dtype=accumulator) for g in map_grads] if several else map_grads
+    # The kernels write results of one dtype, and add those of several chunks in the accumulator's.
+    is_direct = len(made.chunks) == 1 and _is_uniform(map_grads)
+    totals = map_grads if is_direct else [torch.empty_like(g, dtype=accumulator) for g in map_grads]
     for i, chunk in enumerate(made.chunks):
         resized, terms = call.kernels.new_empty(chunk.resized), call.kernels.new_empty(chunk.terms)
         own = call.own(chunk, resized)
@@ -105,10 +108,20 @@ def backward(
             depth = call.biases.new_empty(chunk.depth)
             for step in chunk.along_depth:
                 launch.run(step, accumulator, inner, depth)
-            written = map_grads if i == len(made.chunks) - 1 else totals
+            is_last = i == len(made.chunks) - 1 and _is_uniform(map_grads)
+            written = map_grads if is_last else totals
             launch.run(chunk.adjoint, accumulator, inner, depth, totals, written)
+    if map_grads and not _is_uniform(map_grads):
+        _copy(totals, map_grads)
     if weight_grads:
-        launch.run(made.reduce, accumulator, parts, sums, weight_grads, bias_grads)
+        written = weight_grads
+        if not (call.is_in_layout and _is_uniform(weight_grads)):
+            dtype = _common(weight_grads)
+            written = [torch.empty(grad.shape, dtype=dtype, device=grad.device) for grad in weight_grads]
+        sums_of = bias_grads if _is_uniform(bias_grads) else [grad.to(accumulator) for grad in bias_grads]
+        launch.run(made.reduce, accumulator, parts, sums, written, sums_of)
+        _copy(written, weight_grads)
+        _copy(sums_of, bias_grads)
 
 
 def allows_tf32() -> bool:
@@ -134,6 +147,23 @@ def empty_channels_last(like: Tensor, channels: int, dtype: torch.dtype) -> Tens
     )
 
 
+def _is_uniform(tensors: Sequence[Tensor]) -> bool:
+    return all(t.dtype == tensors[0].dtype for t in tensors)
+
+
+def _common(tensors: Sequence[Tensor]) -> torch.dtype:
+    """The dtype of all tensors, or one that holds them."""
+    if _is_uniform(tensors):
+        return tensors[0].dtype
+    return reduce(torch.promote_types, [t.dtype for t in tensors])
+
+
+def _copy(sources: Sequence[Tensor], results: Sequence[Tensor]) -> None:
+    if sources is not results:
+        for source, result in zip(sources, results, strict=True):
+            result.copy_(source)
+
+
 def _plain(tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
     """The tensors in the dtype, and with their sign in memory."""
     if all(t.dtype == dtype and not t.is_neg() for t in tensors):
@@ -141,15 +171,16 @@ def _plain(tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
     return [t.resolve_neg().to(dtype) for t in tensors]
 
 
-def _strided(weights: Sequence[Tensor]) -> tuple[Sequence[Tensor], tuple[int, int, int]]:
-    """The weights in one memory layout, and the strides of output channel, input channel and tap."""
-    strides = weights[0].stride()
+def _strided(weights: Sequence[Tensor]) -> tuple[Sequence[Tensor], tuple[int, int, int], bool]:
+    """The weights in one dense layout; its strides of output channel, input channel and tap; whether it was theirs."""
+    first, strides = weights[0], weights[0].stride()
     tap = strides[-1]
     nested = tuple([tap * 3**i for i in reversed(range(len(strides) - 2))])
-    if strides[2:] == nested and all(weight.stride() == strides for weight in weights):
-        return weights, (strides[0], strides[1], tap)
-    taps = math.prod(weights[0].shape[2:])
-    return [weight.contiguous() for weight in weights], (weights[0].shape[1] * taps, taps, 1)
+    is_dense = first.is_contiguous() or first.is_contiguous(memory_format=_LAST[first.ndim])
+    if is_dense and strides[2:] == nested and all(weight.stride() == strides for weight in weights):
+        return weights, (strides[0], strides[1], tap), True
+    taps = math.prod(first.shape[2:])
+    return [weight.contiguous() for weight in weights], (first.shape[1] * taps, taps, 1), False
 
 
 def _lowest(xs: Sequence[Tensor], weights: Sequence[Tensor]) -> torch.dtype:

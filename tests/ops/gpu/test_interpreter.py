@@ -17,17 +17,32 @@ from sdi_plugin.ops import gpu
 pytest.importorskip("triton")
 
 
-@pytest.mark.timeout(1200)
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU runs the kernels themselves")
-@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="test_kernels.py itself runs")
-def test_the_kernels_in_the_interpreter():
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU runs the kernels themselves")
+compiled = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="test_kernels.py itself runs")
+
+
+def interpret(*options, timeout):
     tests = Path(__file__).with_name("test_kernels.py")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", str(tests)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1100)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *options, str(tests)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
     assert " passed" in result.stdout
     assert "skipped" not in result.stdout
+
+
+@without_gpu
+@compiled
+def test_some_kernels_in_the_interpreter():
+    interpret("-k", "float64_is_exact or several_dtypes or channels_last", timeout=550)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@without_gpu
+@compiled
+def test_the_kernels_in_the_interpreter():
+    interpret(timeout=2900)
 
 
 def test_importing_the_package_does_not_import_triton():

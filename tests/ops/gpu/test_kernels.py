@@ -129,6 +129,18 @@ def test_sizes_compile_nothing_anew():
     assert [n >> 4 for n in numbers] == list(range(-1, 100))
 
 
+def test_tensors_of_several_dtypes():
+    xs, weights, biases = stage_case((6, 5), 2, 4, batch=1, targets=2)
+    mixed = [[a.float(), *(t.double() for t in rest)] for a, *rest in (xs, weights, biases)]
+    outputs = gpu.forward(*mixed, [0, 1], torch.float64)
+    found = [outputs, *gpu.backward(upstream(outputs), *mixed, [0, 1])]
+    exact = [gpu.forward(*to(mixed, torch.float64), [0, 1], torch.float64)]
+    exact += gpu.backward(upstream(outputs), *to(mixed, torch.float64), [0, 1])
+    for a, b in zip(found, exact, strict=True):
+        torch.testing.assert_close([t.double() for t in a], list(b), rtol=1e-5, atol=1e-5)
+    assert [[t.dtype for t in group] for group in found[1:]] == [[t.dtype for t in group] for group in mixed]
+
+
 def test_the_functional_api_and_the_op_call_these_kernels():
     case = stage_case((6, 5), 2, 4)
     xs, weights, biases = [[t.float().requires_grad_() for t in group] for group in case]
