@@ -116,7 +116,7 @@ def compile_for(stage: Stage, made: schedule.Launch, target: Target) -> Resource
     arguments = launch.arguments(made, accumulator, amd=target.backend == "hip")
     options = {key: arguments.pop(key) for key in launch.OPTIONS if key in arguments}
     inner, sums = f"*{TYPES[stage.dtype]}", f"*{TYPES[accumulator]}"
-    several = dict.fromkeys(("x_ptrs", "out_ptrs", "previous_ptrs", "grad_ptrs"), stage.levels)
+    several: dict[str, int] = dict.fromkeys(("x_ptrs", "out_ptrs", "previous_ptrs", "grad_ptrs"), stage.levels)
     if "E" in arguments:
         several |= dict.fromkeys(("own_ptrs", "grad_ptrs"), arguments["E"])
         if made.kernel == "multiply":

@@ -1,4 +1,4 @@
-"""One axis of a resize as a banded matrix, its adjoint and its taps, shared by the kernels of every device.
+"""One axis of a resize as a banded matrix, and its adjoint: for the C++ kernel and the reference.
 
 Closed forms, whose cost is linear in the axis. Tables are always on the CPU, whatever torch's default device is,
 because the C++ kernel reads their memory.
@@ -38,15 +38,6 @@ class Matrix(NamedTuple):
 
     def adjoint(self) -> "Matrix":
         return Matrix(self.column, self.row, self.weight, (self.shape[1], self.shape[0]))
-
-    def rows(self, begin: int, end: int) -> "Matrix":
-        """Only the rows [begin, end), which may reach beyond the matrix: rows there are zero."""
-        inside = (self.row >= begin) & (self.row < end)
-        return Matrix(self.row[inside] - begin, self.column[inside], self.weight[inside], (end - begin, self.shape[1]))
-
-    def taps(self, begin: int, end: int) -> list["Matrix"]:
-        """The rows [begin, end) shifted by the offsets -1, 0, 1 of a convolution's taps."""
-        return [self.rows(begin + offset, end + offset) for offset in (-1, 0, 1)]
 
     def bands(self) -> Bands:
         rows, columns = self.shape

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sdi_plugin import ops
 from sdi_plugin.ops import bands, reference
 from sdi_plugin.ops.cpu import stage
-from sdi_plugin.ops.gpu import tables
 
 axes = st.integers(1, 200)
 
@@ -41,15 +40,6 @@ def test_weights_are_torchs_own_bit_for_bit(dtype, source, target):
     assert torch.equal(unfolded(matrix.adjoint().bands(), target), expected.T)
 
 
-@settings(deadline=None, max_examples=30)
-@given(source=axes, target=axes)
-def test_taps_bring_zeros_in_beyond_the_matrix(source, target):
-    matrix = bands.resize(source, target, torch.float32)
-    padded = F.pad(matrix.dense(), (0, 0, 1, 1))
-    for i, tap in enumerate(matrix.taps(0, target)):
-        assert torch.equal(tap.dense(), padded[i : i + target])
-
-
 def test_a_long_axis_takes_memory_in_proportion():
     for pair in ((100_000, 50_000), (50_000, 100_000)):
         for matrix in (bands.resize(*pair, torch.float32), bands.resize(*pair, torch.float32).adjoint()):
@@ -67,14 +57,11 @@ def elsewhere():
 @pytest.mark.parametrize(("source", "target"), [(7, 7), (7, 3), (3, 7)], ids=["equal", "pool", "interpolate"])
 def test_all_tables_are_on_the_cpu_whatever_the_default_device(source, target, elsewhere):
     matrix = bands.resize(source, target, torch.float32)
-    found = [matrix, *matrix.taps(1, target), matrix.adjoint()]
+    found = [matrix, matrix.adjoint()]
     tensors = [t for m in found for t in (m.row, m.column, m.weight, m.dense(), *m.bands(), m.bands().padded(9))]
     # Shapes that no other test has, because tables are cached.
     table = stage.axis_table(100 * source, 100 * target, torch.float32)
     tensors += table.kept
-    axes = tables.Axis(1, 1), tables.Axis(100 * source, 100 * target, taps=True), tables.Axis(9, 9)
-    tensors += tables.resampling(1, axes, torch.float32, torch.device("cpu"))[2:]
-    tensors += tables.upsampling((3, 50 * source), (7, 51 * source), torch.float32, torch.device("cpu"))
     assert {t.device.type for t in tensors} == {"cpu"}
 
 

@@ -93,9 +93,11 @@ def backward(
     with _on(xs[0].device):
         made = call.prepare(xs, weights, biases, targets, fusion)
         maps = [call.empty_channels_last(x, x.shape[1], x.dtype) for x in xs] if needs_maps else []
-        parameters = [[torch.empty_like(t) for t in group] if needs_weights else [] for group in (weights, biases)]
-        call.backward(made, [call.channels_last(grad) for grad in grads], maps, *parameters)
-        return maps, *parameters
+        weight_grads, bias_grads = (
+            [torch.empty_like(t) for t in group] if needs_weights else [] for group in (weights, biases)
+        )
+        call.backward(made, [call.channels_last(grad) for grad in grads], maps, weight_grads, bias_grads)
+        return maps, weight_grads, bias_grads
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:

@@ -5,8 +5,9 @@ the convolution, the pixels shifted by it are one matrix of a `tl.dot`. Names as
 channels that a product sums over and those of its result, in blocks.
 """
 
-# pyright: reportGeneralTypeIssues=false
-# Triton unrolls tl.static_range, which is not an iterator.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false
+# pyright: reportAttributeAccessIssue=false
+# Triton's own types: constants are numbers, tl.static_range is no iterator, and a tuple grows while it is unrolled.
 
 import triton
 import triton.language as tl

@@ -47,7 +47,9 @@ def run(launch: Launch, accumulator: torch.dtype, *tensors: Tensor | Sequence[Te
     if INTERPRETED:
         getattr(kernels(), launch.kernel)[launch.grid](*_tuples(tensors), **arguments(launch, accumulator))
         return
-    pointers, types, ored = [], [torch.cuda.current_device()], 0
+    pointers: list[Any] = []
+    types: list[Any] = [torch.cuda.current_device()]
+    ored = 0
     for tensor in tensors:
         if isinstance(tensor, Tensor):
             pointer = tensor.data_ptr()

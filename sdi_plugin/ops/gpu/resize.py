@@ -5,8 +5,9 @@ but in the caller's contiguous maps. What a position is made from follows from t
 Sums are in ACC (float32, or float64 for float64). Every element is summed by one program, in one order.
 """
 
-# pyright: reportGeneralTypeIssues=false
-# Triton unrolls tl.static_range, which is not an iterator.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false
+# pyright: reportAttributeAccessIssue=false
+# Triton's own types: constants are numbers, tl.static_range is no iterator, and a tuple grows while it is unrolled.
 
 import triton
 import triton.language as tl

@@ -128,7 +128,7 @@ class _Builder:
         self.dim = len(request.sizes[0])
         self.halo = self.dim - 2
         self.taps = 3**self.dim
-        self.levels = [(*(1,) * (3 - self.dim), *size) for size in request.sizes]
+        self.levels: list[Any] = [(*(1,) * (3 - self.dim), *size) for size in request.sizes]  # with 3 axes
         self.length = len(request.sizes)
         self.k, self.block_k = _padded(request.channels)
         self.n, self.block_n = _padded(request.out_channels)

@@ -102,7 +102,7 @@ def test_wide_windows_where_the_levels_are_far_apart(shape):
     biases = [torch.randn(16, dtype=torch.float64, device=DEVICE) for _ in range(levels**2)]
     found = ours((xs, weights, biases), range(levels), torch.float64)
     leaves = [[t.requires_grad_() for t in group] for group in (xs, weights, biases)]
-    outputs = reference.resize_smooth_multiply_stage(*leaves, range(levels))
+    outputs = reference.resize_smooth_multiply_stage(leaves[0], leaves[1], leaves[2], range(levels))
     expected = torch.autograd.grad(outputs, [t for group in leaves for t in group], upstream(outputs))
     torch.testing.assert_close(found[0], list(outputs), rtol=1e-11, atol=1e-11)
     torch.testing.assert_close([t for group in found[1:] for t in group], list(expected), rtol=1e-10, atol=1e-10)
@@ -130,15 +130,15 @@ def test_sizes_compile_nothing_anew():
 
 
 def test_tensors_of_several_dtypes():
-    xs, weights, biases = stage_case((6, 5), 2, 4, batch=1, targets=2)
-    mixed = [[a.float(), *(t.double() for t in rest)] for a, *rest in (xs, weights, biases)]
-    outputs = gpu.forward(*mixed, [0, 1], torch.float64)
-    found = [outputs, *gpu.backward(upstream(outputs), *mixed, [0, 1])]
-    exact = [gpu.forward(*to(mixed, torch.float64), [0, 1], torch.float64)]
-    exact += gpu.backward(upstream(outputs), *to(mixed, torch.float64), [0, 1])
+    case = [[a.float(), *(t.double() for t in rest)] for a, *rest in stage_case((6, 5), 2, 4, batch=1, targets=2)]
+    results = []
+    for xs, weights, biases in (case, to(case, torch.float64)):
+        outputs = gpu.forward(xs, weights, biases, [0, 1], torch.float64)
+        results.append([outputs, *gpu.backward(upstream(outputs), xs, weights, biases, [0, 1])])
+    found, exact = results
     for a, b in zip(found, exact, strict=True):
         torch.testing.assert_close([t.double() for t in a], list(b), rtol=1e-5, atol=1e-5)
-    assert [[t.dtype for t in group] for group in found[1:]] == [[t.dtype for t in group] for group in mixed]
+    assert [[t.dtype for t in group] for group in found[1:]] == [[t.dtype for t in group] for group in case]
 
 
 def test_the_functional_api_and_the_op_call_these_kernels():
