@@ -2,7 +2,8 @@
 
     python -m benchmarks.gpu_host
 
-No GPU is needed: tensors are on the CPU, and only their addresses are taken. The processor time of one thread; the median of rounds.
+No GPU is needed: tensors are on the CPU, and only their addresses are taken. Processor time of one thread; the median
+of rounds.
 """
 
 import statistics
@@ -34,6 +35,14 @@ def microseconds(call: Callable[[], Any]) -> float:
     return statistics.median(rounds)
 
 
+def _zero() -> int:
+    return 0
+
+
+def _gpu(*tensors: Any) -> Any:
+    return gpu
+
+
 def measure(name: str) -> tuple[float, float]:
     """Microseconds of a forward, and of forward and backward."""
     case = Case.parse(name)
@@ -47,10 +56,10 @@ def measure(name: str) -> tuple[float, float]:
         return ops.resize_smooth_multiply_stage(xs, weights, biases, case.targets)
 
     with (
-        mock.patch.object(launch, "_prepare", lambda *arguments: lambda pointers: None),
-        mock.patch.object(torch.cuda, "current_device", lambda: 0),
-        mock.patch.object(library, "_serving", lambda *tensors: gpu),
-        mock.patch.object(library, "backend_of", lambda device: gpu),
+        mock.patch.object(launch, "_prepare", return_value=lambda pointers: None),
+        mock.patch.object(torch.cuda, "current_device", new=_zero),
+        mock.patch.object(library, "_serving", new=_gpu),
+        mock.patch.object(library, "backend_of", new=_gpu),
     ):
         with torch.no_grad():
             alone = microseconds(forward)
