@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from sdi_plugin.cli import bench, convert, data, demo, info, nnunet, predict
+from sdi_plugin.cli import bench, convert, data, demo, export, info, nnunet, predict
 from sdi_plugin.cli.errors import CommandError
 from sdi_plugin.version import __version__
 
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sdi-plugin {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (info, demo, data, convert, predict, bench, nnunet):
+    for command in (info, demo, data, convert, predict, export, bench, nnunet):
         command.add_parser(commands)
     for command in _leaves(parser):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -26,7 +26,9 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="a checkpoint or folder, see docs/weights.md")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a checkpoint or folder, see docs/weights.md, or model.json of export"
+    )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="files, folders, or patterns in quotes")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     parser.add_argument("--overlays", action="store_true", help="also the images with their regions tinted")
@@ -34,7 +36,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--contours", action="store_true", help="also the regions' polygons in GeoJSON")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="true masks by name: also metrics.csv, metrics.json")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--size", type=_size, metavar="HxW", help="resize to this size [the checkpoint's]")
+    size.add_argument("--size", type=parse_size, metavar="HxW", help="resize to this size [the checkpoint's]")
     size.add_argument("--tile", type=int, metavar="N", help="keep the resolution, and cut larger images into N x N")
     parser.add_argument(
         "--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring tiles [%(default)s]"
@@ -42,13 +44,20 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--flips", action="store_true", help="average over the four mirror images")
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="images or tiles at a time [%(default)s]")
     parser.add_argument("--threshold", type=float, metavar="P", help="of one channel's probability [the checkpoint's]")
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", "torch", "onnxruntime"),
+        help="refuse a MODEL for another one: onnxruntime takes what export wrote [%(default)s]",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto [%(default)s]")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU")
     parser.set_defaults(run=run)
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """N or HxW as (height, width)."""
     height, _, width = text.partition("x")
     if not height.isdigit() or not (width or height).isdigit() or int(height) < 1 or int(width or height) < 1:
         raise argparse.ArgumentTypeError(f"expected N or HxW in pixels, got {text!r}")
@@ -63,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(f"predict: {error}. Install what it needs: pip install 'sdi-plugin[smp]'") from error
     options = ("size", "tile", "overlap", "flips", "batch", "threshold", "device", "precision", "threads")
     items = folder.find(arguments.inputs)
-    predictor = Predictor(arguments.model, **{name: getattr(arguments, name) for name in options})
+    chosen = {name: getattr(arguments, name) for name in options}
+    predictor = Predictor(arguments.model, runtime=arguments.backend, **chosen)
     if predictor.assumed:
         print(f"sdi-plugin: the checkpoint does not say {predictor.assumed}: assumed", file=sys.stderr)
     with _progress(len(items)) as bar:

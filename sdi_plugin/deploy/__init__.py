@@ -4,19 +4,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdi_plugin.deploy.exporting import Exported, ExportError, export
     from sdi_plugin.deploy.folder import Summary, predict
     from sdi_plugin.deploy.images import ImageError
     from sdi_plugin.deploy.loading import Loaded, load
     from sdi_plugin.deploy.predictor import Prediction, Predictor
 
-__all__ = ["ImageError", "Loaded", "Prediction", "Predictor", "Summary", "load", "predict"]
+__all__ = [
+    "ExportError",
+    "Exported",
+    "ImageError",
+    "Loaded",
+    "Prediction",
+    "Predictor",
+    "Summary",
+    "export",
+    "load",
+    "predict",
+]
 
 _MODULES = {
+    "ExportError": "exporting",
+    "Exported": "exporting",
     "ImageError": "images",
     "Loaded": "loading",
     "Prediction": "predictor",
     "Predictor": "predictor",
     "Summary": "folder",
+    "export": "exporting",
     "load": "loading",
     "predict": "folder",
 }

@@ -1,7 +1,7 @@
 """A network with everything around it: from the pixels of an image to a mask of the image's own size."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,13 +11,14 @@ from PIL import Image
 
 from sdi_plugin.checkpoint.card import Card
 from sdi_plugin.deploy import images, tiles
+from sdi_plugin.deploy.graph_backend import SIDECAR, GraphBackend
 from sdi_plugin.deploy.images import Picture
 
 Array = NDArray[np.float32]
 
 # Where a checkpoint does not say: ImageNet's, as the official training and most others normalise.
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-_LARGEST, _TILE = 1024 * 1024, 512  # pixels of an image without a known size, above which it is cut into tiles
+LARGEST, TILE = 1024 * 1024, 512  # pixels of an image without a known size, above which it is cut into tiles
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 
 
@@ -67,7 +68,8 @@ class Predictor:
     resolution and is cut into tiles, whose probabilities are averaged with Gaussian weights.
 
     Args:
-        model: a checkpoint as `sdi_plugin.load` takes it, or what `load` returned.
+        model: a checkpoint as `sdi_plugin.load` takes it, what `load` returned, or the model.json, or its folder, that
+            `export` wrote.
         size: (height, width) for the network, instead of the checkpoint's.
         tile: side of the tiles; images that are smaller stay whole, at their own size.
         overlap: share of a tile that neighbours have in common, 0 to 0.9.
@@ -76,7 +78,8 @@ class Predictor:
         threshold: on the foreground's probability, for a network of one channel, instead of the checkpoint's.
         device: "cpu", "cuda", "auto" for a GPU where there is one.
         precision: "float32", "bfloat16" or "float16", by autocast.
-        threads: of the CPU; by default as many as torch uses.
+        threads: of the CPU; by default as many as the runtime chooses.
+        runtime: "torch", "onnxruntime" or "auto"; refuses a model for another one.
 
     Attributes:
         card: what is known of the network, with what the arguments replace.
@@ -111,6 +114,7 @@ class Predictor:
         device: str = "auto",
         precision: str = "float32",
         threads: int | None = None,
+        runtime: str = "auto",
     ):
         if (tile is not None and tile < 32) or not 0 <= overlap <= 0.9 or batch < 1:
             raise ValueError(
@@ -121,12 +125,14 @@ class Predictor:
             raise ValueError(f"Predictor: expected a threshold from 0 to 1, got {threshold}.")
         if tile is not None and size is not None:
             raise ValueError("Predictor: expected size or tile, got both. Tiles keep the image's resolution.")
-        if isinstance(model, str | Path) or hasattr(model, "network"):
-            from sdi_plugin.deploy.torch_backend import TorchBackend
-
-            model = TorchBackend(model, device, precision, threads)
-        self.backend: Backend = model
+        self.backend: Backend = _backend(model, device, precision, threads, runtime)
         self.card = self.backend.card
+        fixed = getattr(self.backend, "size", None)
+        if fixed and (tile or (size or fixed) != fixed):
+            raise ValueError(
+                f"Predictor: expected no tile, and no size but {fixed}, for which the graph was exported, got {tile=}, "
+                f'{size=}. Export it with size="dynamic".'
+            )
         self.size = size or (None if tile else self.card.size)
         self.tile, self.overlap, self.batch = tile, overlap, batch
         self.flips = _FLIPS if flips else _FLIPS[:1]
@@ -144,6 +150,7 @@ class Predictor:
             )
 
         self.labels = self._labels()
+        self.card = replace(self.card, mean=mean, std=std, threshold=self.threshold, labels=self.labels)
 
     def _labels(self) -> tuple[str, ...]:
         if self.backend.classes == 1 and len(self.card.labels) != 2:
@@ -200,7 +207,7 @@ class Predictor:
         height, width = picture.size
         if self.tile is not None:
             return self.tile if max(height, width) > self.tile else None
-        return _TILE if self.size is None and height * width > _LARGEST else None
+        return TILE if self.size is None and height * width > LARGEST else None
 
     def _statistics(self, picture: Picture) -> tuple[Any, Any]:
         return picture.statistics() if self._normalisation is None else self._normalisation
@@ -212,6 +219,26 @@ class Predictor:
             mirrored = np.ascontiguousarray(np.flip(inputs, axes)) if axes else inputs
             total = total + np.flip(self.backend(mirrored), axes)
         return total / np.float32(len(self.flips))
+
+
+def _backend(model: Any, device: str, precision: str, threads: int | None, runtime: str) -> Backend:
+    if runtime not in ("auto", "torch", "onnxruntime"):
+        raise ValueError(f"Predictor: expected a runtime of auto, torch, onnxruntime, got {runtime!r}.")
+    if isinstance(model, str | Path):
+        sidecar = Path(model, SIDECAR) if Path(model).is_dir() else Path(model)
+        if sidecar.suffix == ".json" and sidecar.is_file():
+            if precision != "float32" or device not in ("auto", "cpu"):
+                raise ValueError(
+                    f"Predictor: expected float32 on the CPU for an exported graph, got {precision} on {device}."
+                )
+            return GraphBackend(sidecar, runtime, threads)
+    elif not hasattr(model, "network"):
+        return model
+    if runtime == "onnxruntime":
+        raise ValueError(f"Predictor: expected an exported graph for onnxruntime, got {model}. Export it first.")
+    from sdi_plugin.deploy.torch_backend import TorchBackend
+
+    return TorchBackend(model, device, precision, threads)
 
 
 def _scaled(pixels: Array, statistics: tuple[Any, Any]) -> Array:

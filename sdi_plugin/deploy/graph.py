@@ -1,0 +1,127 @@
+"""A network with the work around it as one program of torch.export, for images of any size."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdi_plugin import canvas
+from sdi_plugin.deploy.loading import Loaded
+from sdi_plugin.ops import reference
+
+# Each axis of the example is another multiple of 32, so that no level has the size of another.
+_EXAMPLE = (2, 160, 224)
+
+
+class Graph(nn.Module):
+    """Pixels to probabilities and logits, of the images' own size.
+
+    Args:
+        normalisation: (mean, std) per channel; None if the images are normalised outside.
+        size: to which images are resized for the network; None to keep their size.
+        raw: the network alone: logits of images that are normalised and resized outside.
+
+    Shape:
+        images: (B, C, H, W). Returns probabilities and logits (B, K, H, W); with raw the logits alone.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Loaded, normalisation: Any, size: tuple[int, int] | None, raw: bool):
+        super().__init__()
+        self.network = model.network  # `model` is not a module: this registers its parameters
+        self.model, self.size, self.raw = model, size, raw
+        mean, std = (torch.tensor(each)[:, None, None] for each in normalisation or ((0.0,), (1.0,)))
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if self.raw:
+            return (self.model(images),)
+        pixels = images if self.size is None else shrink(images, self.size)
+        logits = self.model((pixels - self.mean) / self.std)
+        if self.size is not None:
+            logits = _resize_logits(logits, images.shape[2:])
+        return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1), logits
+
+
+def trace(graph: Graph, channels: int) -> torch.export.ExportedProgram:
+    """The program, for any batch and, unless it is raw and of one size, any height and width."""
+    batch, *example = _EXAMPLE
+    fixed = graph.size if graph.raw else None
+    images = torch.zeros(batch, channels, *(fixed or example))
+    dynamic: Any = torch.export.Dim.DYNAMIC
+    axes = {0: dynamic} if fixed else {0: dynamic, 2: dynamic, 3: dynamic}
+    # With images of one size the network itself is traced as it is: encoders that bake sizes in can be exported.
+    with torch.no_grad(), _any_size() if graph.size is None else nullcontext():
+        return torch.export.export(
+            graph.eval(),
+            (images,),
+            dynamic_shapes={"images": axes},
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Resizing and padding whose amounts the program computes from the sizes that it gets."""
+    with (
+        mock.patch.object(reference, "resize", _resize),
+        mock.patch.object(canvas, "resize", _resize_logits),
+        mock.patch.object(canvas, "pad", _pad),
+    ):
+        yield
+
+
+def shrink(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear with antialiasing, as `F.interpolate(antialias=True)` and Pillow resize, by a matrix per axis."""
+    rows, columns = (_triangles(source, target) for source, target in zip(images.shape[2:], size, strict=True))
+    return rows @ images @ columns.T
+
+
+def _triangles(source: int, target: int) -> Tensor:
+    """(target, source): a triangle around each place of the source, wider where the source is finer."""
+    scale = source * (torch.ones(()) / target)
+    centres = (torch.arange(target)[:, None] + 0.5) * scale
+    distances = (torch.arange(source)[None] + 0.5 - centres) / scale.clamp(min=1)
+    weights = (1 - distances.abs()).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """`sdi_plugin.ops.resize`, where an axis that is finer in the example is finer at every size."""
+    height, width = x.shape[2:]
+    if _example(height) > _example(size[0]):
+        x = _means(height, size[0]) @ x
+    if _example(width) > _example(size[1]):
+        x = x @ _means(width, size[1]).T
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+
+
+def _example(size: Any) -> Any:
+    """The number for which the program is traced: torch 2.4 to 2.14 have it in private."""
+    return size.node.hint if isinstance(size, torch.SymInt) else size
+
+
+def _means(source: int, target: int) -> Tensor:
+    """(target, source): adaptive average pooling, means over [floor(i s / t), ceil((i + 1) s / t))."""
+    at, column = torch.arange(target)[:, None], torch.arange(source)[None]
+    begin, end = at * source // target, ((at + 1) * source + target - 1) // target
+    return ((column >= begin) & (column < end)).float() / (end - begin).float()
+
+
+def _resize_logits(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _pad(x: Tensor, minimum: int, multiple: int = 1) -> Tensor:
+    height, width = x.shape[2:]
+    bottom, right = (torch.sym_max(-(-axis // multiple) * multiple, minimum) - axis for axis in (height, width))
+    amounts: Any = (0, right, 0, bottom)
+    return F.pad(x, amounts)

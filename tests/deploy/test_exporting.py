@@ -1,0 +1,225 @@
+"""`export`: graphs that agree with torch on images of any size, and what is said where they cannot."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from sdi_plugin import UNetV2, UNetV2Decoder, canvas, checkpoint
+from sdi_plugin.checkpoint import Card
+from sdi_plugin.cli import main
+from sdi_plugin.cli.demo.images import lesion_image
+from sdi_plugin.deploy import Exported, ExportError, Loaded, Predictor, export, exporting, graph
+from sdi_plugin.deploy.graph_backend import GraphBackend
+
+CARD = Card(mean=(120, 110, 100), std=(60, 50, 40), labels=("background", "polyp"))
+IMAGE = lesion_image((4,), 96)[0].crop((0, 0, 96, 70))
+
+
+class Small(nn.Module):
+    """Two levels of a stand-in for an encoder, the decoder, and a head: quick to export."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.levels = nn.ModuleList([nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1)])
+        self.decoder = UNetV2Decoder([4, 6], 4, init="unit")
+        self.head = nn.Conv2d(4, classes, 1)
+
+    def forward(self, x):
+        padded = canvas.pad(x, 32)
+        fine = self.levels[0](padded)
+        y = self.decoder([fine, self.levels[1](fine.relu())])[0]
+        return canvas.to_image(self.head(y), x.shape[2:], padded.shape[2:])
+
+
+def small(card: Card = CARD, classes: int = 1) -> Loaded:
+    torch.manual_seed(0)
+    return Loaded(Small(classes).eval(), card, Path(__file__))
+
+
+@pytest.fixture(scope="module")
+def dynamic(tmp_path_factory):
+    """The folder of an ONNX file that keeps the images' size."""
+    out = tmp_path_factory.mktemp("exported")
+    assert export(small(), out).error < 1e-5
+    return out
+
+
+@pytest.mark.parametrize("source", [(7, 5), (64, 64), (97, 130)], ids=str)
+def test_shrinking_by_matrices_is_torchs_antialiased_resizing(source):
+    images = torch.rand(2, 3, *source)
+    expected = F.interpolate(images, (48, 60), mode="bilinear", antialias=True)
+    torch.testing.assert_close(graph.shrink(images, (48, 60)), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 30), (97, 130)], ids=str)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_an_onnx_file_takes_pixels_of_any_size(dynamic, size, batch):
+    session = onnxruntime.InferenceSession(dynamic / "model.onnx", providers=["CPUExecutionProvider"])
+    pixels = torch.rand(batch, 3, *size) * 255
+    mean, std = (torch.tensor(each)[:, None, None] for each in (CARD.mean, CARD.std))
+    expected = small()((pixels - mean) / std)
+    probabilities, logits = session.run(["probabilities", "logits"], {"images": pixels.numpy()})
+    assert expected.std() > 0.03
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * expected.abs().max())  # pyright: ignore
+    np.testing.assert_allclose(probabilities, expected.sigmoid(), atol=1e-5)  # pyright: ignore
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": 64}, {"size": (64, 96)}, {"flips": True}], ids=str)
+def test_predictions_are_those_of_the_checkpoint(dynamic, options):
+    expected = Predictor(small(), device="cpu", **options)(IMAGE)
+    predictor = Predictor(dynamic, runtime="onnxruntime", threads=1, **options)
+    np.testing.assert_allclose(predictor(IMAGE).probabilities, expected.probabilities, atol=1e-5)
+    assert predictor.labels == CARD.labels
+
+
+def test_the_sidecar_says_how_to_use_the_graph(dynamic):
+    said = json.loads((dynamic / "model.json").read_text())
+    assert sorted(file.name for file in dynamic.iterdir()) == ["model.json", "model.onnx"]
+    assert said["inputs"][0]["shape"] == ["batch", 3, "height", "width"]
+    assert [each["name"] for each in said["outputs"]] == ["probabilities", "logits"]
+    assert said["card"]["labels"] == ["background", "polyp"]
+    assert said["verified"]["relative_error"] < said["verified"]["bound"]
+
+
+@pytest.mark.parametrize(
+    ("size", "raw"), [((48, 64), False), ((48, 64), True), (None, True)], ids=["whole", "raw", "raw, any size"]
+)
+def test_a_program_of_torch_export_gives_the_same_predictions(tmp_path, size, raw):
+    model = small(classes=2)
+    exported = export(model, tmp_path / "out", format="pt2", size=size, raw=raw)
+    assert exported.error < 1e-5
+    prediction = Predictor(exported.file)(IMAGE)
+    expected = Predictor(model, device="cpu", size=size)(IMAGE)
+    np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-5)
+    if size:
+        with pytest.raises(ValueError, match='Export it with size="dynamic"'):
+            Predictor(exported.file, tile=64)
+
+
+def test_images_with_their_own_statistics_are_normalised_outside(tmp_path):
+    model = small(Card(per_image=True))
+    prediction = Predictor(export(model, tmp_path / "out", format="pt2", size=(48, 64)).file)(IMAGE)
+    expected = Predictor(model, device="cpu", size=(48, 64))(IMAGE)
+    np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-5)
+
+
+def test_a_graph_that_differs_from_torch_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "shrink", lambda images, size: F.interpolate(images, size))
+    with pytest.raises(ExportError, match="at most 0.0001 of the largest"):
+        export(small(), tmp_path / "out", format="pt2", size=(48, 64))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_torch_cannot_export_is_explained(tmp_path):
+    class Deciding(Small):
+        def forward(self, x):
+            return super().forward(x) * (1 if x.sum() > 0 else 2)
+
+    with pytest.raises(ExportError, match="torch cannot export this network"):
+        export(Loaded(Deciding(1).eval(), CARD, Path(__file__)), tmp_path / "out", format="pt2")
+
+
+def test_arguments_and_missing_packages_are_explained(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="a format of onnx, pt2"):
+        export(small(), tmp_path, format="tflite")
+    with pytest.raises(ValueError, match='"dynamic" or None'):
+        export(small(), tmp_path, size="large")
+    monkeypatch.setattr(exporting.frameworks, "version", lambda name: None)
+    with pytest.raises(ImportError, match=r"sdi-plugin\[deploy\]"):
+        export(small(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"runtime": "torch"}, "got one for onnxruntime"),
+        ({"runtime": "openvino"}, "a runtime of auto, torch"),
+        ({"precision": "bfloat16"}, "float32 on the CPU"),
+    ],
+    ids=str,
+)
+def test_what_a_graph_cannot_do_is_refused(dynamic, options, said):
+    with pytest.raises(ValueError, match=said):
+        Predictor(dynamic / "model.json", **options)
+
+
+def test_another_json_and_a_changed_graph_are_refused(dynamic, tmp_path):
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"expected a model.json"):
+        GraphBackend(tmp_path / "other.json")
+    (tmp_path / "model.json").write_text((dynamic / "model.json").read_text())
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    with pytest.raises(ValueError, match="not the graph that model.json describes"):
+        GraphBackend(tmp_path / "model.json")
+    with pytest.raises(ValueError, match="Export it first"):
+        Predictor("x.safetensors", runtime="onnxruntime")
+
+
+def test_the_runner_needs_no_torch(dynamic, tmp_path):
+    IMAGE.save(tmp_path / "a.png")
+    arguments = [str(dynamic / "model.json"), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    without = "import sys; sys.modules['torch'] = None; from sdi_plugin.deploy.run import main; sys.exit(main())"
+    subprocess.run([sys.executable, "-c", without, *arguments], check=True)
+    with Image.open(tmp_path / "out" / "masks" / "a.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask), Predictor(small(), device="cpu")(IMAGE).mask)
+
+
+def test_the_runners_errors(dynamic, tmp_path, capsys):
+    from sdi_plugin.deploy.run import main as run
+
+    (tmp_path / "bad.png").write_bytes(b"x")
+    assert run([str(dynamic / "model.json"), str(tmp_path / "bad.png"), "--out", str(tmp_path / "out")]) == 1
+    assert "not an image" in capsys.readouterr().err
+    assert run([str(tmp_path / "none.json"), "x.png", "--out", str(tmp_path / "out")]) == 2
+
+
+def test_the_predict_command_takes_the_exported_folder(dynamic, tmp_path):
+    IMAGE.save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    assert main(["predict", str(dynamic), str(tmp_path / "a.png"), "--out", str(out), "--backend", "onnxruntime"]) == 0
+    assert (out / "masks" / "a.png").is_file()
+
+
+def test_the_export_command_says_what_it_wrote_and_why_it_did_not(tmp_path, monkeypatch, capsys):
+    given = {}
+
+    def stand_in(model, out, **options):
+        given.update(options)
+        if options["raw"]:
+            raise ExportError("export: torch cannot")
+        return Exported(out / "model.json", 2e-7, "the normalisation")
+
+    monkeypatch.setattr(exporting, "export", stand_in)
+    command = ["export", "x.safetensors", "--out", str(tmp_path / "out"), "--format", "pt2", "--size"]
+    assert main([*command, "48x64"]) == 0
+    assert given == {"format": "pt2", "size": (48, 64), "raw": False}
+    assert "at most 2.0e-07 of the largest; assumed: the normalisation" in capsys.readouterr().out
+    assert main([*command, "dynamic", "--raw"]) == 2
+    assert given["size"] == "dynamic"
+    assert "torch cannot" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_unetv2_agrees_in_onnx_runtime_at_every_size(tmp_path, capsys):
+    torch.manual_seed(0)
+    model = UNetV2("pvt_v2_b0", classes=2, init="unit")
+    checkpoint.save(tmp_path / "x.safetensors", model.state_dict(), {"card": CARD.to_json()})
+    assert main(["export", str(tmp_path / "x.safetensors"), "--out", str(tmp_path / "out"), "--raw"]) == 0
+    assert "logits differ from torch's by at most" in capsys.readouterr().out
+    backend = GraphBackend(tmp_path / "out" / "model.json")
+    for size in [(96, 96), (97, 130), (352, 352), (30, 40), (1080, 1920)]:
+        for batch in (1, 3) if max(size) < 1000 else (1,):
+            images = torch.randn(batch, 3, *size)
+            with torch.inference_mode():
+                expected = model.eval()(images)
+            difference = np.abs(backend(images.numpy()) - expected.numpy())
+            assert difference.max() < 1e-4 * expected.abs().max()
