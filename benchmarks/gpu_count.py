@@ -1,6 +1,7 @@
 """Launches, bytes and FLOPs of a stage on a GPU: of eager torch, of torch.compile and of ours. Counted, without a GPU.
 
     python -m benchmarks.gpu_count [--only "2-D, 352, N 1"]
+    python -m benchmarks.gpu_count --render     # all, some minutes: the table of docs/gpu.md
 
 A launch's bytes are each of its inputs read once and each of its outputs written once: caches, and the rereading of
 tiles, are left out. FLOPs are those of convolutions and matrix products; an element of any other result counts as one.
@@ -17,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import gpu_inductor
+from benchmarks import environment, gpu_inductor, markdown
 from benchmarks.gpu_record import Launch, channels_last, recorded
 from sdi_plugin.ops import gpu, reference
 from sdi_plugin.ops.gpu import launch, schedule
 
 CHANNELS = 32
+PAGE = environment.ROOT / "docs" / "gpu.md"
 
 
 class Stage(NamedTuple):
@@ -128,8 +130,16 @@ def rows(only: str = "") -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="the cases whose name contains this")
-    for row in rows(parser.parse_args().only):
+    parser.add_argument("--render", action="store_true", help="all cases: write the table of docs/gpu.md")
+    arguments = parser.parse_args()
+    if arguments.only and arguments.render:
+        parser.error("expected --only or --render, got both: the table has all cases")
+    table = []
+    for row in rows(arguments.only):
         print(row, flush=True)
+        table.append(row)
+    if arguments.render:
+        PAGE.write_text(markdown.fill(PAGE.read_text(), {"stages": lambda: "\n".join(table)}, "counted"))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-_PART = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
 
 def table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """A Markdown table with padded columns, so that it is readable on a console too."""
@@ -20,15 +18,15 @@ def number(number: float | None, digits: int) -> str:
     return "-" if number is None else f"{number:.{digits}f}"
 
 
-def fill(document: str, parts: Mapping[str, Callable[[], str]]) -> str:
-    """The document with what is between `<!-- measured: NAME -->` and `<!-- end -->` rewritten.
+def fill(document: str, parts: Mapping[str, Callable[[], str]], kind: str = "measured") -> str:
+    """The document with what is between `<!-- KIND: NAME -->` and `<!-- end -->` rewritten.
 
     A ValueError says which name is unknown.
     """
 
     def part(match: re.Match[str]) -> str:
         if match[2] not in parts:
-            raise ValueError(f"measured: expected one of {', '.join(parts)}, got {match[2]}.")
+            raise ValueError(f"{kind}: expected one of {', '.join(parts)}, got {match[2]}.")
         return f"{match[1]}\n{parts[match[2]]()}\n\n{match[3]}"
 
-    return _PART.sub(part, document)
+    return re.sub(rf"(<!-- {kind}: (\w+) -->\n).*?(<!-- end -->)", part, document, flags=re.DOTALL)

@@ -1,14 +1,16 @@
 """The counts of launches, bytes and FLOPs: of operators whose numbers are known, and of what Inductor schedules."""
 
 import os
+import re
 import subprocess
 import sys
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 
 from benchmarks.environment import ROOT
-from benchmarks.gpu_count import STAGES, Count, count, eager, ours
+from benchmarks.gpu_count import DTYPES, PAGE, STAGES, Count, count, eager, ours
 from benchmarks.gpu_record import recorded
 
 FLOAT = torch.float32
@@ -67,3 +69,16 @@ for backward in (False, True):
     for _, moved, flops, _, eager_moved, eager_flops in (forward, both):
         assert moved < eager_moved
         assert abs(flops / eager_flops - 1) < 0.05
+
+
+def test_the_page_has_our_counts():
+    """Of all cases; eager's and Inductor's take minutes."""
+    _, table, _ = re.split("<!-- counted: stages -->|<!-- end -->", PAGE.read_text().split("## Counted")[1])
+    header, _, *found = [line.strip("| ").split(" | ") for line in table.strip().splitlines()]
+    at = [i for i, title in enumerate(header) if title.endswith(", ours")]
+    expected = {}
+    for (name, stage), (dtype_name, dtype), backward in product(STAGES.items(), DTYPES.items(), (False, True)):
+        counted = ours(stage, dtype, backward)
+        figures = [f"{counted.launches}", f"{counted.bytes / 1e6:.0f}", f"{counted.flops / 1e9:.2f}"]
+        expected[f"{name}, {dtype_name}, forward{' + backward' if backward else ''}"] = figures
+    assert {row[0]: [row[i] for i in at] for row in found} == expected

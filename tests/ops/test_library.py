@@ -21,6 +21,7 @@ from sdi_plugin.ops import (
     library,
     reference,
 )
+from sdi_plugin.ops.cpu import stage as cpu_stage
 from tests.ops.cases import eager, fused, make_case, negative_view, run, single, to
 
 pytestmark = pytest.mark.skipif(bool(cpu.reason()), reason=f"the CPU kernel is off: {cpu.reason()}")
@@ -69,6 +70,10 @@ def by_api(*arguments):
     return loss(ops.resize_smooth_multiply_stage, *arguments)
 
 
+def by_reference(*arguments):
+    return loss(reference.resize_smooth_multiply_stage, *arguments)
+
+
 LOSSES = {"api": by_api, "op": by_op, "compiled": torch.compile(by_api, backend="aot_eager", fullgraph=True)}
 
 
@@ -93,8 +98,7 @@ def test_backward_gets_the_targets_that_are_used_alone(function, used, calls):
     case, targets = make_case((9, 6), 3, channels=4, targets=3), [0, 2, 1]
     leaves = [t for group in case for t in group]
     found = torch.autograd.grad(function(case, targets, used), leaves, allow_unused=True)
-    exact = loss(reference.resize_smooth_multiply_stage, case, targets, used)
-    expected = torch.autograd.grad(exact, leaves, allow_unused=True)
+    expected = torch.autograd.grad(by_reference(case, targets, used), leaves, allow_unused=True)
     assert [g is None for g in found] == [g is None for g in expected]
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert calls == [([targets[i] for i in used], True, True)]
@@ -130,6 +134,29 @@ def test_opcheck_of_a_part_of_the_gradients(needs):
     weights = [w.to(memory_format=torch.channels_last) for w in weights]
     arguments = [torch.randn_like(x) for x in xs], xs, weights, biases, [0, 1], "product", *needs
     torch.library.opcheck(library.fused_backward, arguments)
+
+
+@pytest.fixture(params=[False, True], ids=["default", "deterministic"])
+def is_deterministic(request):
+    """Deterministic algorithms, which also fill all new memory with NaN."""
+    torch.use_deterministic_algorithms(request.param)
+    yield request.param
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("function", [by_api, by_op, by_reference], ids=["api", "op", "reference"])
+@pytest.mark.parametrize("size", [(11, 7), (5, 6, 3)], ids=["2d", "3d"])
+def test_the_default_device_does_not_matter(function, size, is_deterministic, monkeypatch):
+    """The kernel's tables are made anew; with deterministic algorithms, the reference resizes as it does on GPUs."""
+    for module, name in ((cpu, "stage_plan"), (cpu_stage, "axis_table")):
+        monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
+    monkeypatch.setattr(reference, "_lacks_deterministic_backward", lambda x: is_deterministic)
+    case = make_case(size, 3, channels=4, targets=2)
+    leaves = [t for group in case for t in group]
+    expected = torch.autograd.grad(by_reference(case, [2, 0], [0, 1]), leaves)
+    with torch.device("meta"):
+        found = torch.autograd.grad(function(case, [2, 0], [0, 1]), leaves)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 class Stop(torch.autograd.Function):

@@ -156,8 +156,9 @@ def multiply(
     for j in range(L):
         map_ptr, origin, map_planes = _map(x_ptr, own_ptr, entries, entry, j, own, images, H * W, C, E, HALO)
         map_ptr += image.to(tl.int64) * (map_planes * H * W * C)
+        end = tl.minimum(D, origin + map_planes)  # a tile may reach beyond the slab
         sums = _convolve(
-            map_ptr, kernel_ptr + (term + j) * taps * K * N, z, y, x, n, origin, 0, D, H, W, taps * (K // BLOCK_K), C,
+            map_ptr, kernel_ptr + (term + j) * taps * K * N, z, y, x, n, origin, 0, end, H, W, taps * (K // BLOCK_K), C,
             K, N, BLOCK_K, DIM, False, ACC, PRECISION, STAGES,
         )  # fmt: skip
         product *= sums + tl.load(bias_ptr + (term + j) * N + n)[None, :]
@@ -222,8 +223,9 @@ def multiply_backward(
     for j in tl.static_range(L):
         map_ptr, origin, map_planes = _map(x_ptr, own_ptr, entries, entry, j, own, images, H * W, C, E, HALO)
         map_ptr += image.to(tl.int64) * (map_planes * H * W * C)
+        end = tl.minimum(D, origin + map_planes)  # a tile may reach beyond the slab
         sums = _convolve(
-            map_ptr, kernel_ptr + (term + j) * taps * K * N, z, y, x, n, origin, 0, D, H, W, taps * (K // BLOCK_K), C,
+            map_ptr, kernel_ptr + (term + j) * taps * K * N, z, y, x, n, origin, 0, end, H, W, taps * (K // BLOCK_K), C,
             K, N, BLOCK_K, DIM, False, ACC, PRECISION, STAGES,
         )  # fmt: skip
         sums += tl.load(bias_ptr + (term + j) * N + n)[None, :]

@@ -11,8 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sdi_plugin import ops
-from sdi_plugin.ops import cpu, plan, reference
+from sdi_plugin.ops import cpu, plan
 from sdi_plugin.ops.cpu import stage
 from tests.ops.cases import CASES, fused, make_case, run, single
 from tests.ops.contract import KernelContract
@@ -146,19 +145,6 @@ def test_threads_with_fresh_shapes_leave_the_plans_of_others_alone():
         "    assert torch.equal(ops.resize_smooth_multiply(*wide), expected)\n"
     )
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=300).returncode == 0
-
-
-@pytest.mark.parametrize("size", [(11, 23), (5, 6, 23)], ids=["2d", "3d"])
-def test_the_default_device_does_not_matter(size):
-    case = make_case(size, 3, torch.float32, channels=4)
-    expected = run(reference.resize_smooth_multiply, case, 1, torch.float32)
-    xs, weights, biases = leaves = [[t.detach().float().requires_grad_() for t in group] for group in case]
-    upstream = torch.randn(expected[0].shape, generator=torch.Generator().manual_seed(1))
-    with torch.device("meta"):
-        output = ops.resize_smooth_multiply(xs, weights, biases, 1)
-        output.backward(upstream)
-    for a, b in zip([output, *(t.grad for group in leaves for t in group)], expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_the_plan_of_a_wide_map_is_small():
