@@ -166,15 +166,16 @@ def _nvidia(compiled: Any) -> Resources:
 
 
 def _amd(compiled: Any) -> Resources:
+    # What scalar registers spill goes to lanes of vector registers; only what these spill goes to memory.
     text = compiled.asm["amdgcn"]
-    registers, *spills = (
+    registers, spills = (
         max(int(count) for count in re.findall(rf"\.{name}:\s*(\d+)", text))
-        for name in ("vgpr_count", "vgpr_spill_count", "sgpr_spill_count")
+        for name in ("vgpr_count", "vgpr_spill_count")
     )
     widths = re.findall(r"(?:global|buffer)_load_dword(?:x(\d))?\b", text)
     kinds = re.findall(r"v_mfma", text)
     widest = max([4 * int(width or 1) for width in widths], default=0)
-    return Resources(registers, sum(spills), compiled.metadata.shared, widest, ", ".join(sorted(set(kinds))))
+    return Resources(registers, spills, compiled.metadata.shared, widest, ", ".join(sorted(set(kinds))))
 
 
 def main() -> None:

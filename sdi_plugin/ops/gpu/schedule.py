@@ -146,7 +146,7 @@ class _Builder:
         shapes = {128: ((1, 8, 16), (2, 8, 8)), 64: ((1, 8, 8), (1, 8, 8)), 32: ((1, 4, 8), (1, 4, 8))}
         for pixels, warps in ((128, 4), (64, 4), (64, 8), (32, 8)):
             registers = (self.sum_item * 2 + held * self.item) * pixels * self.block_n // (128 * warps)
-            if registers <= _REGISTERS:
+            if registers <= _REGISTERS and pixels * self.block_n <= 4096:
                 break
         return shapes[pixels][self.dim - 2], warps
 
@@ -238,7 +238,12 @@ class _Builder:
                 {**shared, **channels, **precision, "split": needs_maps * split, "chunk": chunk_pixels}
                 | {"map_starts": encoded(_starts(map_tiles)), "weight_starts": encoded(weight_starts)}
                 | {"parts": encoded(first_part + start for start in _starts(parts)), "TZ": tz, "TY": ty, "TX": tx}
-                | {"BLOCK": self.weight_block, "TAPS": _TAPS, "PIXELS": _PIXELS, "num_warps": self.warps}
+                | {
+                    "BLOCK": self.weight_block,
+                    "TAPS": _TAPS,
+                    "PIXELS": _PIXELS if self.block_n * self.item < 256 else _PIXELS // 2,
+                    "num_warps": self.warps,
+                }
                 | {"STAGES": self._stages(), "WEIGHT_STAGES": self._weight_stages()},
                 terms * item + needs_maps * (weights + map_grads * item) + needs_weights * (maps + partial),
                 2 * multiplies * (needs_maps + needs_weights),
@@ -247,7 +252,8 @@ class _Builder:
         }
         kinds = [adjoint_kind(level, [entry.size for entry in entries]) for level in self.levels]
         if self.dim == 2 and not request.interpreted:  # it holds more than `resize`
-            gather |= {name: max(1, gather[name] // 2) for name in ("NARROW", "PIXELS")}
+            gather["NARROW"] //= 2
+            gather["PIXELS"] = max(1, gather["PIXELS"] // (4 if self.block_k == 64 else 2))
         narrow = gather["NARROW"]
         per_block = (narrow, few, gather["PIXELS"], gather["PIXELS"])
         counts = [
