@@ -28,6 +28,7 @@ from sdi_plugin.adapters.mmsegmentation.multiscale import MultiScaleSegDataPrePr
 from sdi_plugin.adapters.mmsegmentation.neck import SDINeck  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.optimizer import LayerDecayConstructor  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.reseed import ReseedHook  # noqa: E402
+from sdi_plugin.adapters.mmsegmentation.timm_pyramid import TimmPyramid  # noqa: E402
 from sdi_plugin.adapters.mmsegmentation.tta import MeanProbabilityTTA  # noqa: E402
 
 name_rules()
@@ -46,5 +47,6 @@ __all__ = [
     "ReseedHook",
     "SDINeck",
     "StructureLoss",
+    "TimmPyramid",
     "UNetV2Head",
 ]

@@ -17,7 +17,7 @@ from sdi_plugin.hub import HubError
 from mmseg.registry import MODELS
 
 _STAGES = 4
-_CURE = "init_cfg=dict(type='Pretrained', checkpoint=FILE), or None for a random start."
+CURE = "init_cfg=dict(type='Pretrained', checkpoint=FILE), or None for a random start."
 
 
 @MODELS.register_module()
@@ -105,10 +105,10 @@ class PVTv2(BaseModule):
             try:
                 hub = self._encoder(weights=True)
             except HubError as error:
-                raise error.with_cure(f"Download them elsewhere, and pass {_CURE}") from error
+                raise error.with_cure(f"Download them elsewhere, and pass {CURE}") from error
             self.model.load_state_dict(hub.model.state_dict())
         elif isinstance(self.init_cfg, Mapping) and self.init_cfg.get("type") == "Pretrained":
-            checkpoint.load_encoder(self.model, _local_file(self.init_cfg["checkpoint"]), owner=self.name)
+            checkpoint.load_encoder(self.model, local_file(self.init_cfg["checkpoint"], "PVTv2"), owner=self.name)
         else:
             super().init_weights()
             if self.init_cfg is None:
@@ -176,14 +176,14 @@ class PVTv2(BaseModule):
             module.requires_grad_(False)
 
 
-def _local_file(path: str) -> Path:
+def local_file(path: str, owner: str) -> Path:
     """The file itself, or for a URL its copy in torch's cache; every process gets it, or the same error."""
     if path.startswith(downloads.SCHEMES):
-        return downloads.fetch(path, "PVTv2", f"Download it elsewhere, and pass {_CURE}")
+        return downloads.fetch(path, owner, f"Download it elsewhere, and pass {CURE}")
     file = Path(path).expanduser()
     if not file.exists():
         raise FileNotFoundError(
-            f"PVTv2: expected init_cfg's checkpoint, found no such file: {file}. Pass a file or a URL, or "
+            f"{owner}: expected init_cfg's checkpoint, found no such file: {file}. Pass a file or a URL, or "
             "init_cfg=None for a random start."
         )
     return file

@@ -23,6 +23,7 @@ from sdi_plugin.adapters.nnunet.planner import (  # noqa: E402
 from sdi_plugin.adapters.nnunet.pvt import PVTUNetV2  # noqa: E402
 from sdi_plugin.adapters.nnunet.timm_network import TimmUNetV2  # noqa: E402
 from sdi_plugin.adapters.nnunet.trainer import nnUNetTrainerUNetV2  # noqa: E402
+from sdi_plugin.adapters.nnunet.trainer_nnssl import nnUNetTrainerUNetV2_nnssl  # noqa: E402
 from sdi_plugin.adapters.nnunet.trainer_pvt import (  # noqa: E402
     nnUNetTrainerUNetV2PVT,
     nnUNetTrainerUNetV2PVT_noPretrain,
@@ -42,4 +43,5 @@ __all__ = [
     "nnUNetTrainerUNetV2PVT",
     "nnUNetTrainerUNetV2PVT_noPretrain",
     "nnUNetTrainerUNetV2Timm",
+    "nnUNetTrainerUNetV2_nnssl",
 ]

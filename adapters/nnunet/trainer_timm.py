@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from sdi_plugin import checkpoint
 from sdi_plugin.adapters.nnunet.plans import with_timm
+from sdi_plugin.adapters.nnunet.schedule import WarmUpPoly
 from sdi_plugin.adapters.nnunet.signature import network_builder
 from sdi_plugin.adapters.nnunet.timm_network import SCALES, TimmUNetV2
 from sdi_plugin.adapters.nnunet.trainer import nnUNetTrainerUNetV2
@@ -149,34 +150,6 @@ class nnUNetTrainerUNetV2Timm(nnUNetTrainerUNetV2):  # noqa: N801
             "Name a file (timm's, safetensors, for PVTv2 the official pvt_v2_b2.pth) in the environment variable "
             f"{self.weights_variable}, or train from a random start with -tr {type(self).__name__}_noPretrain."
         )
-
-
-class WarmUpPoly(LRScheduler):
-    """Per epoch: linear to the groups' own rates, then down with (1 - t)^0.9, as nnU-Net's.
-
-    Examples:
-        >>> import torch
-        >>> from sdi_plugin.adapters.nnunet.trainer_timm import WarmUpPoly
-        >>> optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        >>> schedule = WarmUpPoly(optimizer, warmup=2, epochs=10)
-        >>> schedule.step(1)
-        >>> optimizer.param_groups[0]["lr"]
-        1.0
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer, warmup: int, epochs: int):
-        self.warmup, self.epochs = warmup, epochs
-        super().__init__(optimizer)
-
-    def step(self, epoch: int | None = None) -> None:
-        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        if self.last_epoch < self.warmup:
-            factor = (self.last_epoch + 1) / self.warmup
-        else:
-            factor = (1 - (self.last_epoch - self.warmup) / max(1, self.epochs - self.warmup)) ** 0.9
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
 
 @functools.lru_cache

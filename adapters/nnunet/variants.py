@@ -15,6 +15,7 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 )
 
 from sdi_plugin.adapters.nnunet.trainer import nnUNetTrainerUNetV2
+from sdi_plugin.adapters.nnunet.trainer_nnssl import nnUNetTrainerUNetV2_nnssl
 from sdi_plugin.adapters.nnunet.trainer_pvt import nnUNetTrainerUNetV2PVT, nnUNetTrainerUNetV2PVT_noPretrain
 from sdi_plugin.adapters.nnunet.trainer_timm import nnUNetTrainerUNetV2Timm
 from sdi_plugin.encoder.build import check_name
@@ -24,6 +25,7 @@ __all__ = [
     "nnUNetTrainerUNetV2PVT",
     "nnUNetTrainerUNetV2PVT_noPretrain",
     "nnUNetTrainerUNetV2Timm",
+    "nnUNetTrainerUNetV2_nnssl",
 ]
 
 # Longer names first.
@@ -31,6 +33,7 @@ _BASES = (
     nnUNetTrainerUNetV2PVT_noPretrain,
     nnUNetTrainerUNetV2Timm,
     nnUNetTrainerUNetV2PVT,
+    nnUNetTrainerUNetV2_nnssl,
     nnUNetTrainerUNetV2,
 )
 # In the order of inheritance: DA5's method calls none of those after it, so it comes last.

@@ -32,13 +32,15 @@ _CARD_IMPORT = "import segmentation_models_pytorch as smp\n"
 
 
 class UNetV2(SegmentationModel):
-    """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791) on any encoder of smp.
+    """U-Net v2 (Peng, Sonka, Chen 2023, arXiv 2311.17791) on any encoder of smp, and any model of timm.
 
     Args:
-        encoder_name: an encoder of smp; the paper's is "tu-pvt_v2_b2".
+        encoder_name: an encoder of smp; the paper's is "tu-pvt_v2_b2". Plain ViTs, which smp's other decoders do not
+            take, are tu- encoders too, with a small pyramid (`sdi_plugin.UNetV2`): "tu-vit_small_patch14_dinov2".
         encoder_depth: 3 to 5, the number of times that the encoder halves the image.
         encoder_weights: None for a random start; a name that smp knows for this encoder, such as "imagenet" (for tu-
-            encoders also True: timm's weights of that name and tag); any other string is a file with an official
+            encoders also True: timm's weights of that name and tag); "package" for tu- encoders whose ImageNet weights
+            a Python package has (see `sdi_plugin.UNetV2`); any other string is a file with an official
             PVTv2 checkpoint, timm's or safetensors, for tu- encoders.
         decoder_channels: C of the decoder.
         decoder_norm, decoder_fusion: for SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
@@ -118,6 +120,8 @@ class UNetV2(SegmentationModel):
         self.encoder = encoders.build(encoder_name, in_channels, encoder_depth, encoder_weights, kwargs)
         channels = self.encoder.out_channels
         self.levels = encoders.level_indices(channels)
+        multiple = getattr(self.encoder, "multiple", 1)
+        self._canvas = (-(-_MIN_SIZE // multiple) * multiple, multiple)  # the smallest size, and what sizes divide by
         self.unused = tuple(probe.unused_parameters(self.encoder, in_channels, self.levels, kwargs.get("img_size")))
         self._freeze_unused()
         reductions = [encoders.reduction(self.encoder, index) for index in self.levels]
@@ -151,6 +155,13 @@ class UNetV2(SegmentationModel):
         if self.classification_head is not None:
             init.initialize_head(self.classification_head)
 
+    def freeze_encoder(self) -> None:
+        """As for every model of smp, except that the pyramid on a plain ViT, for which there are no weights, trains."""
+        super().freeze_encoder()
+        for parameter in encoders.own_parameters(self.encoder):
+            parameter.requires_grad_(True)
+        self._freeze_unused()
+
     def unfreeze_encoder(self) -> None:
         """As for every model of smp, except that parameters which the features do not use stay frozen."""
         super().unfreeze_encoder()
@@ -163,7 +174,7 @@ class UNetV2(SegmentationModel):
 
     def forward(self, x: Tensor) -> Any:
         self.check_input_shape(x)
-        features = self._encode(canvas.pad(x, _MIN_SIZE))
+        features = self._encode(canvas.pad(x, *self._canvas))
         ys = self.decoder([features[index] for index in self.levels])
         if self.training and self.deep_supervision:
             heads = (self.segmentation_head[0], *self.auxiliary_heads)
@@ -187,7 +198,11 @@ class UNetV2(SegmentationModel):
                 f"UNetV2: expected images of {self.image_size} pixels, which this encoder was built for, got "
                 f"{size}. {self._size_cure(size) or 'Pass img_size=... when building the network.'}"
             )
-        if self.training and x.shape[0] == 1 and all(axis <= stride for axis in canvas.padded_size(size, _MIN_SIZE)):
+        if (
+            self.training
+            and x.shape[0] == 1
+            and all(axis <= stride for axis in canvas.padded_size(size, *self._canvas))
+        ):
             raise ValueError(_BATCH_NORM.format(stride=stride, size=size))
 
     def _encode(self, x: Tensor) -> Any:
@@ -207,12 +222,12 @@ class UNetV2(SegmentationModel):
             raise ValueError(f"UNetV2: the encoder cannot take images of {size} ({reason}). {cure}") from error
 
     def _size_cure(self, size: tuple[int, int]) -> str | None:
-        height, width = canvas.padded_size(size, _MIN_SIZE)
+        height, width = canvas.padded_size(size, *self._canvas)
         return probe.size_cure(self.encoder, self.in_channels, (height, width), self._encoder_for)
 
     def _mask(self, head: nn.Module, y: Tensor, x: Tensor) -> Tensor:
         with precision.float32_stays(y):
-            logits = canvas.to_image(head(y), x.shape[2:], canvas.padded_size(x.shape[2:], _MIN_SIZE))
+            logits = canvas.to_image(head(y), x.shape[2:], canvas.padded_size(x.shape[2:], *self._canvas))
         return cast(Tensor, self.segmentation_head[-1](logits))
 
     def __prepare_scriptable__(self) -> NoReturn:

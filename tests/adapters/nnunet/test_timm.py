@@ -9,7 +9,7 @@ import torch
 
 from sdi_plugin.adapters.nnunet import TimmUNetV2, nnUNetTrainerUNetV2Timm, variants
 from sdi_plugin.adapters.nnunet.plans import class_path
-from sdi_plugin.adapters.nnunet.trainer_timm import WarmUpPoly
+from sdi_plugin.adapters.nnunet.schedule import WarmUpPoly
 from sdi_plugin.encoder import weights
 from tests.adapters.nnunet import plans as nnunet_plans
 

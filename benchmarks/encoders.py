@@ -1,0 +1,125 @@
+"""Which models of timm are encoders of U-Net v2, and what each costs: docs/encoders.md.
+
+python -m benchmarks.encoders            writes the page, in some minutes
+python -m benchmarks.encoders NAME ...   prints the rows of these models
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.memory import saved_bytes
+from sdi_plugin import UNetV2
+
+PAGE = Path(__file__).parents[1] / "docs" / "encoders.md"
+ANY_SIZE = (97, 130)
+
+# One or two of each family.
+_HIERARCHICAL = """
+pvt_v2_b0 pvt_v2_b2 resnet18 resnet50 resnext50_32x4d regnety_002 res2net50_26w_4s resnest14d densenet121 vgg11_bn dla34
+hrnet_w18_small efficientnet_b0 tf_efficientnet_lite0 tf_efficientnet_lite2 mobilenetv3_small_050 mobilenetv4_conv_small
+mobileone_s0 repvit_m0_9 starnet_s1 ghostnet_100 hgnet_tiny cspdarknet53 convnext_atto convnext_tiny convnextv2_atto
+inception_next_atto rdnet_tiny poolformer_s12 caformer_s18 mambaout_femto edgenext_xx_small fastvit_t8 mobilevit_xxs
+efficientvit_b0 efficientformerv2_s0 levit_128s tiny_vit_5m_224 swin_tiny_patch4_window7_224 swinv2_tiny_window8_256
+davit_tiny focalnet_tiny_srf nextvit_small twins_svt_small mvitv2_tiny hiera_tiny_224 sam2_hiera_tiny
+maxvit_tiny_tf_224 coatnet_0_rw_224 gcvit_xxtiny
+"""
+_PLAIN = """
+vit_tiny_patch16_224 vit_small_patch16_224 deit_tiny_patch16_224 beit_base_patch16_224 eva02_tiny_patch14_224
+vit_small_patch14_dinov2 vit_small_patch14_reg4_dinov2 vit_small_patch16_dinov3 vit_base_patch16_siglip_224
+samvit_base_patch16_224
+"""
+
+HEADER = """# Encoders
+
+Any model of timm for which timm gives feature maps is an encoder, in [the core](reference/core.md), [smp](smp.md),
+[MMSegmentation](mmsegmentation.md) and [nnU-Net](nnunet.md). The table has one or two of each family; `python -m
+benchmarks.encoders` measures it, and `python -m benchmarks.encoders NAME` any other.
+
+- Each has built `UNetV2`, and run a training step in which every parameter got a gradient.
+- Strides and channels of the levels, fine to coarse. Plain ViTs (the second table) get a small pyramid on the tokens of
+  four blocks, at 1/4, 1/2, 1 and 2 patches.
+- Images: any size; padded with zeros to a multiple; or one size, which `image_size=` chooses.
+- Parameters and GMAC of the encoder, at 224 x 224 pixels or its only size.
+- Kept: MiB that the encoder in evaluation mode keeps for the backward pass of one image, in float32, and with
+  `freeze=True`.
+"""
+COLUMNS = ("encoder", "strides", "channels", "images", "parameters (M)", "GMAC", "kept", "kept, frozen")
+
+
+def measure(name: str) -> tuple[str, ...]:
+    """A row of the page.
+
+    Raises:
+        ValueError: the model is no encoder, or a parameter gets no gradient.
+    """
+    torch.manual_seed(0)
+    model = UNetV2(name, channels=8, deep_supervision=2)
+    encoder = model.encoder
+    step(model, encoder.image_size or ANY_SIZE)
+    size = encoder.image_size or (224, 224)
+    x = encoder.pad(torch.randn(1, 3, *size))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        encoder.eval()(x)
+    trained = kept(encoder, x)
+    encoder.network.requires_grad_(False)
+    frozen = kept(encoder, x)
+    images = "any" if encoder.multiple == 1 else f"multiples of {encoder.multiple}"
+    if encoder.image_size:
+        images = "x".join(map(str, size))
+    return (
+        name,
+        ", ".join(f"{stride:g}" for stride in encoder.strides),
+        ", ".join(map(str, encoder.out_channels)),
+        images,
+        f"{sum(parameter.numel() for parameter in encoder.parameters()) / 1e6:.1f}",
+        f"{counter.get_total_flops() / 2e9:.2f}",
+        f"{trained:.0f}",
+        f"{frozen:.0f}",
+    )
+
+
+def step(model: UNetV2, size: tuple[int, int]) -> None:
+    outputs: Any = model.train()(torch.randn(2, 3, *size))
+    torch.stack([logits.square().mean() for logits in outputs]).sum().backward()
+    if unused := [name for name, parameter in model.named_parameters() if parameter.grad is None]:
+        raise ValueError(f"{model.encoder.name}: no gradient for {len(unused)} parameters, such as {unused[0]}.")
+    model.zero_grad()
+
+
+def kept(encoder: Any, x: torch.Tensor) -> float:
+    """MiB for backward, in evaluation mode, which differs from training by batch norm's few numbers alone."""
+    return saved_bytes(lambda: encoder(x), encoder.parameters())[1] / 2**20
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main(names: list[str]) -> None:
+    if names:
+        print(table([measure(name) for name in names]), end="")
+        return
+    tables, failed = [], []
+    for group in (_HIERARCHICAL, _PLAIN):
+        rows = []
+        for name in group.split():
+            try:
+                rows.append(measure(name))
+            except Exception as error:  # timm's own, too: the others are measured all the same
+                failed.append(f"{name}: {error}")
+                print(failed[-1], file=sys.stderr)
+                continue
+            print(table(rows).splitlines()[-1], flush=True)
+        tables.append(table(rows))
+    if failed:
+        raise SystemExit(f"benchmarks.encoders: the page is unchanged; {len(failed)} models failed, see above.")
+    PAGE.write_text(f"{HEADER}\n## With feature maps at several strides\n\n{tables[0]}\n## Plain ViTs\n\n{tables[1]}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,33 @@
+"""docs/encoders.md says what the program measures, for one encoder of each kind."""
+
+import pytest
+
+from benchmarks import encoders
+
+MEASURED = encoders.COLUMNS.index("kept")  # what is before it is exact
+
+
+def row_of(name: str) -> list[str]:
+    (line,) = (line for line in encoders.PAGE.read_text().splitlines() if line.startswith(f"| {name} |"))
+    return line.strip("| ").split(" | ")
+
+
+@pytest.mark.parametrize("name", ["pvt_v2_b0", "tf_efficientnet_lite0", "levit_128s", "vit_tiny_patch16_224"])
+def test_the_page_has_the_row_that_is_measured(name):
+    found, written = list(encoders.measure(name)), row_of(name)
+    assert found[:MEASURED] == written[:MEASURED]
+    for kept, before in zip(found[MEASURED:], written[MEASURED:], strict=True):
+        assert float(kept) == pytest.approx(float(before), abs=1, rel=0.05)
+    assert float(found[-1]) < float(found[-2]) / 5
+
+
+def test_the_page_has_40_encoders_8_of_them_plain():
+    page = encoders.PAGE.read_text()
+    hierarchical, plain = (part.count("\n| ") - 2 for part in page.split("## ")[1:])
+    assert plain >= 8
+    assert hierarchical + plain >= 40
+
+
+def test_an_encoder_that_is_none_says_why():
+    with pytest.raises(ValueError, match="no feature maps of 'coat_lite_tiny'"):
+        encoders.main(["coat_lite_tiny"])
