@@ -22,5 +22,7 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _seed():
+def _state_of_torch():
+    """One seed, and no setting that an earlier test has left, as a training does."""
     torch.manual_seed(0)
+    torch.use_deterministic_algorithms(False)

@@ -15,12 +15,6 @@ from sdi_plugin.data import DataError
 from tests.cli.images import write_images
 
 
-@pytest.fixture(autouse=True)
-def _restore_determinism():
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def run(data, out, *more, epochs=2):
     arguments = ["demo", "--data", str(data), "--out", str(out), "--size", "32", "--epochs", str(epochs), *more]
     return main([*arguments, "--encoder", "tu-tf_efficientnet_lite0"])
