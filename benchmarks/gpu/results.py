@@ -37,7 +37,7 @@ class Results:
     def __init__(self, file: Path, dry: bool):
         self.file, self.begin = file, time.monotonic()
         self.data: dict[str, Any] = {
-            "command": environment.command(),
+            "command": environment.command().replace(str(file.parent), file.parent.name),  # no path of a machine
             "commit": environment.commit(),
             "dry": dry,
             "seconds": 0.0,
