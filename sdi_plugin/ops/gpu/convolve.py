@@ -1,4 +1,4 @@
-"""The Triton kernels `multiply`, `multiply_backward`, `gradients` and `reduce`: grouped implicit GEMMs.
+"""The Triton kernels `multiply`, `multiply_backward` and `gradients`: grouped implicit GEMMs.
 
 The convolutions of all terms of all entries share a launch. A program's tile is TZ x TY x TX pixels; for each tap of
 the convolution, the pixels shifted by it are one matrix of a `tl.dot`. Names as in `resize.py`. K and N are the
@@ -25,8 +25,11 @@ from sdi_plugin.ops.gpu.fields import (
     ROW,
     WIDTH,
     Z,
+    number,
+    pick,
+    search,
 )
-from sdi_plugin.ops.gpu.resize import number, pick, search, to_tf32
+from sdi_plugin.ops.gpu.resize import to_tf32
 
 
 @triton.jit
@@ -422,53 +425,3 @@ def gradients(
             DIM, HALO, C, CO, K, N, BLOCK, TAPS, PIXELS, ACC, PRECISION,
             WEIGHT_STAGES,
         )  # fmt: skip
-
-
-@triton.jit
-def reduce(
-    part_ptr,  # (parts, L, taps, K, N), what `gradients` wrote
-    sum_ptr,  # (tiles, L, N), what `multiply_backward` wrote
-    weight_grad_ptrs,  # TERMS results (CO, C, taps), by the strides below
-    bias_grad_ptrs,  # TERMS results (CO,)
-    parts,  # for each target, its first part and the one after its last
-    tiles,  # for each target, its first tile and the one after its last
-    L: tl.constexpr,
-    TARGETS: tl.constexpr,
-    TAPS: tl.constexpr,
-    C: tl.constexpr,
-    CO: tl.constexpr,
-    STRIDE_O: tl.constexpr,
-    STRIDE_I: tl.constexpr,
-    STRIDE_TAP: tl.constexpr,
-    K: tl.constexpr,
-    N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    ROWS: tl.constexpr,
-    ACC: tl.constexpr,
-):
-    """The sums over all parts, and over all tiles. Grid: (TARGETS * L, TAPS + 1, blocks of K and N)."""
-    term, tap = tl.program_id(0), tl.program_id(1)
-    target, j = term // L, term % L
-    n = tl.program_id(2) % (N // BLOCK_N) * BLOCK_N + tl.arange(0, BLOCK_N)
-    if tap < TAPS:
-        first, last = number(parts, target, TARGETS, 2, 0), number(parts, target, TARGETS, 2, 1)
-        k = tl.program_id(2) // (N // BLOCK_N) * BLOCK_K + tl.arange(0, BLOCK_K)
-        total = tl.zeros([BLOCK_K, BLOCK_N], ACC)
-        part_ptr += (j * TAPS + tap) * K * N
-        at = part_ptr + k[:, None] * N + n[None, :]
-        for start in tl.range(first, last, 8, num_stages=1):
-            for i in tl.static_range(8):  # loads in flight
-                part = tl.cast(start + i, tl.int64)
-                total += tl.load(at + part * (L * TAPS * K * N), (k < K)[:, None] & (part < last), other=0)
-        out_ptr = pick(weight_grad_ptrs, term, TARGETS * L)
-        at = k[:, None] * STRIDE_I + n[None, :] * STRIDE_O + tap * STRIDE_TAP
-        tl.store(out_ptr + at, total, (k < C)[:, None] & (n < CO)[None, :])
-    elif tl.program_id(2) < N // BLOCK_N:
-        first, last = number(tiles, target, TARGETS, 2, 0), number(tiles, target, TARGETS, 2, 1)
-        total = tl.zeros([ROWS, BLOCK_N], ACC)
-        for start in tl.range(first, last, ROWS, num_stages=1):
-            row = start + tl.arange(0, ROWS)
-            at = row.to(tl.int64)[:, None] * (L * N) + j * N + n[None, :]
-            total += tl.load(sum_ptr + at, (row < last)[:, None], other=0)
-        tl.store(pick(bias_grad_ptrs, term, TARGETS * L) + n, tl.sum(total, 0), n < CO)

@@ -17,17 +17,17 @@ OPTIONS = ("num_warps", "num_stages")  # for the compiler
 @lru_cache(maxsize=1)
 def kernels() -> Any:
     """The kernels by name. Imported on the first call, because importing triton takes longer than the whole package."""
-    from sdi_plugin.ops.gpu import convolve, resize
+    from sdi_plugin.ops.gpu import convolve, resize, weights
 
     return SimpleNamespace(
-        pack=resize.pack,
+        pack=weights.pack,
         resize=resize.resize,
         resize_adjoint=resize.resize_adjoint,
         resize_adjoint_depth=resize.resize_adjoint_depth,
         multiply=convolve.multiply,
         multiply_backward=convolve.multiply_backward,
         gradients=convolve.gradients,
-        reduce=convolve.reduce,
+        reduce=weights.reduce,
     )
 
 

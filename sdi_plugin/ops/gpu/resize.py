@@ -1,4 +1,4 @@
-"""The Triton kernels `resize`, its adjoint, and `pack`, which only move data.
+"""The Triton kernels `resize` and its adjoint.
 
 Names: L levels, E entries (a target level, or a slab of its planes), B images, C channels, which are adjacent in memory
 but in the caller's contiguous maps. What a position is made from follows from the sizes alone: there are no tables.
@@ -12,32 +12,21 @@ Sums are in ACC (float32, or float64 for float64). Every element is summed by on
 import triton
 import triton.language as tl
 
-from sdi_plugin.ops.gpu.fields import ALIGNED, BASE_D, BASE_X, DEPTH, FIELDS, HEIGHT, OWN, PLANES, WIDTH, Z
-
-
-@triton.jit
-def pick(values, index, COUNT: tl.constexpr, STEP: tl.constexpr = 1, FIELD: tl.constexpr = 0):
-    """values[index * STEP + FIELD] of a tuple, for an index known at run time."""
-    picked = values[FIELD]
-    for i in tl.static_range(1, COUNT):
-        picked = tl.where(index == i, values[i * STEP + FIELD], picked)
-    return picked
-
-
-@triton.jit
-def number(values, index, COUNT: tl.constexpr, STEP: tl.constexpr = 1, FIELD: tl.constexpr = 0):
-    """The same of a tuple of integers, as fields.py writes them."""
-    return pick(values, index, COUNT, STEP, FIELD) >> 4
-
-
-@triton.jit
-def search(starts, at, COUNT: tl.constexpr):
-    """The last index whose start is at most `at`, and how far `at` is beyond that start."""
-    index, start = at * 0, at * 0
-    for i in tl.static_range(1, COUNT):
-        index = tl.where(at >= starts[i] >> 4, i, index)
-        start = tl.where(at >= starts[i] >> 4, starts[i] >> 4, start)
-    return index, at - start
+from sdi_plugin.ops.gpu.fields import (
+    ALIGNED,
+    BASE_D,
+    BASE_X,
+    DEPTH,
+    FIELDS,
+    HEIGHT,
+    OWN,
+    PLANES,
+    WIDTH,
+    Z,
+    number,
+    pick,
+    search,
+)
 
 
 @triton.jit
@@ -532,37 +521,3 @@ def resize_adjoint(
             grad_ptr, depth_ptr, previous_ptr, out_ptr, block, images, entries, offsets, count, level, SZ, SY, SX, L, E,
             HALO, C, ADD, CHANNELS, "any", PIXELS, ROWS, ACC,
         )  # fmt: skip
-
-
-@triton.jit
-def pack(
-    weight_ptrs,  # TERMS weights (CO, C, taps), by the strides below
-    bias_ptrs,  # TERMS biases (CO,)
-    kernel_ptr,  # (TERMS, TAPS, K, N): zero beyond C and CO
-    packed_bias_ptr,  # (TERMS, N), in the accumulator's dtype
-    TERMS: tl.constexpr,
-    TAPS: tl.constexpr,
-    C: tl.constexpr,
-    CO: tl.constexpr,
-    STRIDE_O: tl.constexpr,
-    STRIDE_I: tl.constexpr,
-    STRIDE_TAP: tl.constexpr,
-    K: tl.constexpr,
-    N: tl.constexpr,
-    BLOCK: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """The convolutions of all terms, as the matrices that a tap multiplies with. Grid: (TERMS, TAPS, N / BLOCK)."""
-    term, tap = tl.program_id(0), tl.program_id(1)
-    o = tl.program_id(2) * BLOCK + tl.arange(0, BLOCK)
-    weight_ptr, bias_ptr = pick(weight_ptrs, term, TERMS), pick(bias_ptrs, term, TERMS)
-    for first in range(0, K, BLOCK):
-        i = first + tl.arange(0, BLOCK)
-        at = i[:, None] * STRIDE_I + o[None, :] * STRIDE_O + tap * STRIDE_TAP
-        value = tl.load(weight_ptr + at, (i < C)[:, None] & (o < CO)[None, :], other=0)
-        if PRECISION == "tf32":
-            value = to_tf32(value.to(tl.float32))
-        out = ((term * TAPS + tap) * K + i)[:, None] * N + o[None, :]
-        tl.store(kernel_ptr + out, value, (i < K)[:, None] & (o < N)[None, :])
-    if tap == 0:
-        tl.store(packed_bias_ptr + term * N + o, tl.load(bias_ptr + o, o < CO, other=0), o < N)

@@ -383,7 +383,7 @@ def adjoint_kind(level: Size, entries: Sequence[Size]) -> int:
 
 
 def encoded(values: Iterable[int]) -> tuple[int, ...]:
-    """Integers of a tuple, as the kernels read them (`number` in resize.py).
+    """Integers of a tuple, as the kernels read them (`number` in fields.py).
 
     Triton would compile a kernel anew for those that are one, or multiples of 16: these never are.
     """
