@@ -1,4 +1,4 @@
-"""Where the kernels find the integers of an entry (a target level, or a slab of its planes) in a tuple, and read them."""
+"""Where the integers of an entry (a target level, or a slab of its planes) are in a tuple, and how kernels read it."""
 
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportAssignmentType=false
 # pyright: reportAttributeAccessIssue=false
