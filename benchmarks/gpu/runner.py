@@ -164,7 +164,9 @@ def _options(log: IO[str], variables: Mapping[str, str]) -> dict[str, Any]:
     path = os.pathsep.join(filter(None, [str(environment.ROOT), os.environ.get("PYTHONPATH")]))
     own = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTEST_ADDOPTS": ""}
     streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-    return {"cwd": environment.ROOT, "env": {**variables, **own}, "start_new_session": True, **streams}
+    # The runner may itself run in a worker of pytest-xdist: its tests are no worker's.
+    inherited = {name: value for name, value in variables.items() if not name.startswith("PYTEST_XDIST_")}
+    return {"cwd": environment.ROOT, "env": {**inherited, **own}, "start_new_session": True, **streams}
 
 
 def _kill(process: subprocess.Popen[Any]) -> None:
