@@ -7,6 +7,14 @@ import pytest
 import torch
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of tests/reliability; here, because pytest reads options before it looks into folders."""
+    group = parser.getgroup("reliability")
+    group.addoption("--seconds", type=float, default=20, help="of each file of tests/reliability [20]")
+    group.addoption("--kills", type=int, default=1, help="of each command in test_faults.py [1]")
+    group.addoption("--record", type=Path, help="JSON file that the figures of tests/reliability are added to")
+
+
 def pytest_configure():
     """pytest-xdist's processes share the cores."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

@@ -91,7 +91,8 @@ def pages(path: Path, channels: int) -> Iterator[Picture]:
         ImageError: no image, damaged or truncated, too large, numbers without a known range; or another `channels`.
     """
     with _opened(path) as image:
-        count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        with _explained():
+            count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         for index in range(count):
             with _explained():
                 image.seek(index)

@@ -1,5 +1,7 @@
 """Image files of many kinds as the arrays that a network takes."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,15 +83,23 @@ def _truncated(path):
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def _second_page_without_width(path):
+    PICTURE.save(path, "TIFF", save_all=True, append_images=[PICTURE])
+    before, width, after = path.read_bytes().rpartition(struct.pack("<HH", 256, 4))  # the last entry of this tag
+    path.write_bytes(before + struct.pack("<HH", 255, 4) + after)
+    assert width
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda path: path.write_bytes(b"no image"), "not an image file"),
         (_truncated, "unreadable"),
+        (_second_page_without_width, "unreadable: Missing dimensions"),
         (lambda path: Image.fromarray(np.ones((4, 4), np.float32)).save(path, "TIFF"), "floating-point"),
         (lambda path: Image.fromarray(np.full((4, 4), -1, np.int32)).save(path, "TIFF"), "expected 16 bits"),
     ],
-    ids=["text", "truncated", "float", "negative"],
+    ids=["text", "truncated", "no-width", "float", "negative"],
 )
 def test_files_that_cannot_be_used_say_why(tmp_path, make, said):
     make(tmp_path / "a.png")

@@ -152,7 +152,7 @@ def prepare(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Life:
     life = Life(folder)
     for variable in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{variable}", str(folder / variable))
-        (folder / variable).mkdir()
+        (folder / variable).mkdir(exist_ok=True)
     monkeypatch.setenv("nnUNet_extTrainer", str(trainers_folder()))
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     threads = SimpleNamespace(Pool=multiprocessing.pool.ThreadPool)

@@ -1,0 +1,236 @@
+"""`python -m tests.reliability.fuzzing TARGET FOLDER SECONDS FIRST`: try cases until the time is up or one fails.
+
+A case follows from its target and number alone, so that a failure is tried again with that number. It is written to
+FOLDER before it is tried: there it is after a crash. A line on stdout says before each case which it is, and at the end
+what came of all.
+"""
+
+import io
+import json
+import random
+import resource
+import sys
+import time
+import traceback
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sdi_plugin import SDI, SDISkip, UNetV2Decoder, checkpoint, data
+from sdi_plugin.checkpoint import CheckpointError
+from sdi_plugin.data import masks, pixels
+from sdi_plugin.deploy import images
+
+MEMORY = 6 << 30  # of address space: what a case may claim is not what it has
+NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
+FORBIDDEN = (
+    "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod",
+    "os.link", "os.symlink", "os.truncate", "subprocess.Popen", "shutil.rmtree", "socket.connect", "socket.bind",
+    "ctypes.dlopen", "pty.spawn", "webbrowser.open",
+)  # fmt: skip
+
+Generator = random.Random
+
+
+@dataclass(frozen=True)
+class Target:
+    """
+    Attributes:
+        make: the case, of a generator: the content of a file, or arguments that are shown as text.
+        attempt: what the package does with it.
+        documented: the errors that it may raise.
+        writes: it may write beside the file.
+        file: the name of the case's file.
+    """
+
+    make: Callable[[Generator], bytes]
+    attempt: Callable[[Path], Any]
+    documented: tuple[type[Exception], ...]
+    writes: bool = False
+    file: str = "case"
+
+
+def mutated(content: bytes, generator: Generator) -> bytes:
+    """A few bytes changed, cut out, repeated, moved or replaced by numbers that programs stumble over."""
+    changed = bytearray(content)
+    for _ in range(generator.choice((1, 1, 1, 2, 4, 16))):
+        at = generator.randrange(len(changed) + 1)
+        end = min(len(changed), at + generator.choice((1, 1, 2, 4, 8, 64)))
+        kind = generator.randrange(7)
+        if kind == 0 and at < len(changed):
+            changed[at] ^= 1 << generator.randrange(8)
+        elif kind == 1:
+            changed[at:end] = generator.randbytes(end - at)
+        elif kind == 2:
+            del changed[at:end]
+        elif kind == 3:
+            changed[at:at] = changed[at:end]
+        elif kind == 4:
+            size = generator.choice((1, 2, 4, 8))
+            order = generator.choice(("little", "big"))
+            changed[at : at + size] = (generator.choice(NUMBERS) % (1 << 8 * size)).to_bytes(size, order)
+        elif kind == 5:
+            start = generator.randrange(len(changed) + 1)
+            changed[at:at] = changed[start : start + generator.randrange(1, 64)]
+        elif generator.random() < 0.2:
+            del changed[at:]
+    return bytes(changed)
+
+
+def _state() -> dict[str, Any]:
+    tensors = {"encoder.weight": torch.arange(6.0).reshape(2, 3), "half": torch.ones(4, dtype=torch.float16)}
+    return {"epoch": 3, "state_dict": tensors, "log": [np.float64(0.5), np.arange(3)]}
+
+
+def _saved(**options: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(_state(), buffer, **options)
+    return buffer.getvalue()
+
+
+def _pickle_in_whole_zip(generator: Generator) -> bytes:
+    """The pickle alone is changed, and every checksum is right."""
+    found, buffer = zipfile.ZipFile(io.BytesIO(ZIP)), io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        for name in found.namelist():
+            content = found.read(name)
+            made.writestr(name, mutated(content, generator) if name.endswith("data.pkl") else content)
+    return buffer.getvalue()
+
+
+def _picture(kind: str, mode: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    values = np.random.default_rng(0).integers(0, 256, (9, 12, 4), np.uint8)
+    picture = Image.fromarray(values, "RGBA").convert(mode) if mode != "I;16" else Image.fromarray(_SIXTEEN)
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+_SIXTEEN = np.arange(108, dtype=np.uint16).reshape(9, 12) * 600
+
+
+def _archive(generator: Generator) -> bytes:
+    """A packed data set, in which the archive or one of its files is damaged."""
+    buffer, spoilt = io.BytesIO(), generator.randrange(6)
+    with zipfile.ZipFile(buffer, "w", generator.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as made:
+        for index in range(2):
+            for part, content in (("images", PICTURES[0]), ("masks", MASK)):
+                number = 2 * index + (part == "masks")
+                made.writestr(f"{part}/a{index}.png", mutated(content, generator) if number == spoilt else content)
+        made.writestr("splits/train.txt", mutated(b"a0\na1\n", generator) if spoilt == 4 else b"a0\n")
+    return mutated(buffer.getvalue(), generator) if spoilt == 5 else buffer.getvalue()
+
+
+def _arguments(generator: Generator) -> bytes:
+    values: Sequence[Any] = (
+        0, 1, 2, 3, 8, -1, 2.5, True, None, "paper", "unit", "product", "asinh", "all", "", "batch", (), (4,),
+        [4, 8], [4, 8, 16], [0, 4], [4, -8], ["4"], [None], {}, float("nan"), b"4", [[4]], range(1, 4), {"a": 1},
+    )  # fmt: skip
+    names = ("channels", "levels", "dim", "init", "fusion", "deep_supervision", "classes", "norm", "attention")
+    count = generator.randrange(3)
+    first = [generator.choice(values) for _ in range(generator.randrange(3))]
+    found = (first, {generator.choice(names): generator.choice(values) for _ in range(count)})
+    return f"{generator.randrange(3)} {found!r}".encode()
+
+
+def _construct(path: Path) -> None:
+    which, _, text = path.read_text().partition(" ")
+    arguments, named = eval(text, {"nan": float("nan"), "range": range})  # what _arguments has written
+    (SDI, SDISkip, UNetV2Decoder)[int(which)](*arguments, **named)
+
+
+def _prepare(path: Path) -> None:
+    data.prepare("etis", path, path.with_name("prepared"), skip_bad=True)
+
+
+ZIP, LEGACY = _saved(), _saved(_use_new_zipfile_serialization=False)
+PICTURES = [
+    _picture("PNG", "RGB"), _picture("PNG", "P"), _picture("PNG", "I;16"), _picture("JPEG", "RGB"),
+    _picture("JPEG", "CMYK"), _picture("JPEG", "RGB", progressive=True), _picture("TIFF", "RGB"),
+    _picture("TIFF", "I;16"), _picture("TIFF", "L", compression="tiff_lzw"), _picture("BMP", "RGB"),
+]  # fmt: skip
+MASK = _picture("PNG", "1")
+
+
+def _safetensors() -> bytes:
+    from safetensors.torch import save
+
+    return save(_state()["state_dict"], {"format": "pt"})
+
+
+def _read(path: Path) -> None:
+    checkpoint.read_whole(path)
+
+
+TARGETS: dict[str, Target] = {
+    "checkpoint, zip": Target(lambda g: mutated(ZIP, g), _read, (CheckpointError,)),
+    "checkpoint, pickle": Target(_pickle_in_whole_zip, _read, (CheckpointError,)),
+    "checkpoint, before 1.6": Target(lambda g: mutated(LEGACY, g), _read, (CheckpointError,)),
+    "checkpoint, safetensors": Target(lambda g: mutated(_safetensors(), g), _read, (CheckpointError,)),
+    "images": Target(
+        lambda g: mutated(g.choice(PICTURES), g), lambda path: list(images.pages(path, 3)), (images.ImageError,)
+    ),
+    "masks": Target(lambda g: mutated(g.choice([MASK, *PICTURES]), g), masks.read, (pixels.PixelError,)),
+    "archives": Target(_archive, _prepare, (data.DataError, data.WriteError), writes=True, file="case.zip"),
+    "arguments": Target(_arguments, _construct, (ValueError, TypeError)),
+}
+
+
+def watch(allowed: Path) -> list[str]:
+    """What a process does beyond computing and reading is added to the list that this returns."""
+    seen: list[str] = []
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+        if (event in FORBIDDEN or written) and not str(arguments[0]).startswith((str(allowed), "/dev/null")):
+            seen.append(f"{event}{arguments[:2]}")
+
+    sys.addaudithook(hook)
+    return seen
+
+
+def main(name: str, folder: str, seconds: str, first: str) -> int:
+    target, number = TARGETS[name], int(first)
+    case = Path(folder) / target.file
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    deadline, refused, slowest, seen = time.monotonic() + float(seconds), 0, 0.0, None
+    while time.monotonic() < deadline:
+        print(number, flush=True)
+        content = target.make(Generator(f"{name} {number}"))
+        case.write_bytes(content)
+        begun = time.monotonic()
+        try:
+            target.attempt(case)
+        except target.documented:
+            refused += 1
+        except BaseException:
+            print(json.dumps({"number": number, "error": traceback.format_exc()}), flush=True)
+            return 1
+        slowest = max(slowest, time.monotonic() - begun)
+        if seen:
+            print(json.dumps({"number": number, "error": f"it did {seen}"}), flush=True)
+            return 1
+        if target.writes:
+            _remove(case.with_name("prepared"))
+        if seen is None:  # the first case imports what is imported when it is used
+            seen = watch(Path(folder))
+        number += 1
+    print(json.dumps({"cases": number - int(first), "refused": refused, "slowest": round(slowest, 2)}), flush=True)
+    return 0
+
+
+def _remove(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    if folder.exists():
+        folder.rmdir()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
