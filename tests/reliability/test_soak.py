@@ -1,0 +1,27 @@
+"""Long trainings keep their memory, and threads do not disturb each other.
+
+`make soak`: ten minutes, 2,000 steps in 2-D and in 3-D, and eight threads over up to 2,000 shapes.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.reliability.tasks import ROOT, variables
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(36000)]
+
+
+RUNS = ("2d", "3d", "threads", "2d-fresh", "3d-fresh")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_memory_is_flat_and_bits_are_equal(name, seconds, note):
+    if "fresh" in name and seconds < 300:
+        pytest.skip("memory for new shapes is flat once their plans fill their bounds: make soak")
+    command = [sys.executable, "-W", "ignore", "-m", "tests.reliability.soak", name, str(seconds / len(RUNS))]
+    done = subprocess.run(command, env=variables(), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    note(name, **json.loads(done.stdout))
