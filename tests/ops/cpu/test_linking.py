@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_it_links_what_every_linux_has_and_no_openmp():
     from elftools.elf.elffile import ELFFile
 
     with Path(cpu.library._name).open("rb") as file:
-        elf = ELFFile(file)
+        elf: Any = ELFFile(file)
         needed = {tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")}
         versions = {
             auxiliary.name
