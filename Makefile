@@ -1,6 +1,7 @@
 # demo: train U-Net v2 and write runs/demo/report.html.  test: run the fast tests (PYTEST=... passes options).
 # fix: format Python and C++, and apply ruff's fixes.  style: check what fix changes.  lint: style, types and imports.
 # docs: build the site in build/site.  wheel: build the wheel in dist/.  clean: remove what these targets created.
+# matrix: try the wheel on every Python that is found, with the oldest and the newest torch (gigabytes of downloads).
 # bench: measure SDI against eager PyTorch and torch.compile (BENCH=--quick: only the goals and the plots).
 # gpu: check and measure the kernels on a GPU in a few minutes, with the python3 that has torch (OUT=runs/gpu).
 # Each target but gpu sets up .venv on first use.
@@ -17,7 +18,7 @@ MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 M
 TESTS := $(MALLOC) OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 TWO := -n 2 --dist worksteal
 
-.PHONY: demo test slow fix style lint docs wheel bench gpu clean tree
+.PHONY: demo test slow fix style lint docs wheel matrix bench gpu clean tree
 
 demo: .venv/.demo
 	$(BIN)/sdi-plugin demo --out runs/demo --resume
@@ -55,8 +56,18 @@ docs: .venv/.docs tree
 tree: | .venv/bin/python
 	rm -rf .venv/tree && mkdir -p .venv/tree/sdi_plugin && ln -s "$(CURDIR)"/sdi_plugin/* "$(CURDIR)/adapters" .venv/tree/sdi_plugin/
 
+# On Linux the wheel must fit every Linux since glibc 2.28, and gets that tag. SDI_PLUGIN_PURE=1 leaves the kernel out.
+PLATFORM := manylinux_2_28_$(shell uname -m)
 wheel: .venv/.test
 	rm -rf dist build && $(BIN)/python -m build --wheel
+ifeq ($(shell uname -s)$(SDI_PLUGIN_PURE),Linux)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --plat $(PLATFORM) --only-plat -w dist dist/*-linux_*.whl
+	rm dist/*-linux_*.whl
+endif
+
+# Install the wheel on each supported Python that is found here, with each of these: the kernel must serve.
+matrix: wheel
+	.ci/matrix torch==2.6.* torch
 
 bench: .venv/.bench
 	$(MALLOC) $(BIN)/python -m benchmarks.sdi $(BENCH)

@@ -1,15 +1,20 @@
 """What pyproject.toml cannot express.
 
-An optional extension: if it cannot be built, the package is installed without it. The folder .mim, in which
+An optional kernel for Linux: if it cannot be built, or if SDI_PLUGIN_PURE is 1, the package is installed without it. It
+has neither Python's ABI nor torch's, so one wheel serves all versions of both. The folder .mim, in which
 MMSegmentation's `mim` looks for a package's configs and scripts. Files at the top of site-packages, through which
 nnU-Net finds the trainers (`sdi-plugin nnunet status` explains). Editable installs leave out the last two.
 """
 
+import os
 import shutil
+import sys
 from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 # The scripts of mmseg that `mim train`, `mim test` and `mim run` find under this package's name.
@@ -38,18 +43,30 @@ class BuildForFrameworks(build_py):
         return super().get_outputs(include_bytecode) + [str(Path(self.build_lib, path.name)) for path in STARTUP]
 
 
-setup(
-    cmdclass={"build_py": BuildForFrameworks},
-    ext_modules=[
-        Extension(
-            "sdi_plugin.ops.cpu._kernel",  # loaded with ctypes: a plain C ABI, no headers of Python or torch
-            sorted(glob(f"{CSRC}/*.cpp")),
-            depends=sorted(glob(f"{CSRC}/*.h")),  # also included in source distributions
-            language="c++",
-            # Without errno and traps, square roots and selections between two results can be vectorised.
-            extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-Wno-psabi", "-fno-math-errno", "-fno-trapping-math"],
-            extra_link_args=["-fopenmp"],
-            optional=True,
-        )
+class BuildKernel(build_ext):
+    def get_ext_filename(self, fullname):
+        return os.path.join(*fullname.split(".")) + ".so"  # without the version of Python
+
+
+class AnyPython(bdist_wheel):
+    def get_tag(self):
+        return ("py3", "none", super().get_tag()[2])
+
+
+KERNEL = Extension(
+    "sdi_plugin.ops.cpu._kernel",  # loaded with ctypes: a plain C ABI, no headers of Python or torch
+    sorted(glob(f"{CSRC}/*.cpp")),
+    depends=sorted(glob(f"{CSRC}/*.h")),  # also included in source distributions
+    language="c++",
+    # Without errno and traps, square roots and selections between two results can be vectorised.
+    extra_compile_args=[
+        *("-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-Wno-psabi"),
+        *("-fno-math-errno", "-fno-trapping-math"),
     ],
+    optional=True,
+)
+
+setup(
+    cmdclass={"bdist_wheel": AnyPython, "build_ext": BuildKernel, "build_py": BuildForFrameworks},
+    ext_modules=[KERNEL] if sys.platform == "linux" and os.environ.get("SDI_PLUGIN_PURE") != "1" else [],
 )

@@ -5,17 +5,25 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _OURS = ".sdi-plugin"  # marks a folder that `folder` is writing
 
 
 def write(path: Path, data: bytes) -> None:
     """Write data to a file beside path, then rename it: a killed process leaves the old file or the new one."""
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A hidden file beside path, to write into. At the end it becomes path; on any error or Ctrl-C it is removed."""
     temporary = _beside(path)
     temporary.unlink(missing_ok=True)
     try:
         with temporary.open("xb") as file:  # "x": always a new file, never the target of a link
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

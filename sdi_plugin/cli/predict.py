@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--overlays", action="store_true", help="also the images with their regions tinted")
     parser.add_argument("--probabilities", action="store_true", help="also 16-bit PNGs of the probabilities")
     parser.add_argument("--contours", action="store_true", help="also the regions' polygons in GeoJSON")
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="true masks by name: also metrics.csv, metrics.json")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="true masks by name: also report.html, metrics.csv")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--size", type=parse_size, metavar="HxW", help="resize to this size [the checkpoint's]")
     size.add_argument("--tile", type=int, metavar="N", help="keep the resolution, and cut larger images into N x N")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sdi_plugin import files
-from sdi_plugin.deploy import images, results
+from sdi_plugin.deploy import images, results, scores
 from sdi_plugin.deploy.images import ImageError, Picture
 from sdi_plugin.deploy.predictor import Predictor
 
@@ -106,7 +107,7 @@ def predict(
         overlays, probabilities, contours: also write OUT/overlays/NAME.png, OUT/probabilities/NAME.png (16 bits, 65535
             for 1) and OUT/contours/NAME.geojson.
         masks: a folder of true masks with the inputs' names, 0 and 255 or 0 and 1, for a network of one foreground;
-            writes OUT/metrics.csv and OUT/metrics.json.
+            writes OUT/metrics.csv, OUT/metrics.json and OUT/report.html.
         on_file: called after each file with the error, or the empty string.
 
     Returns:
@@ -126,7 +127,7 @@ def predict(
     kinds = [
         kind for kind, wanted in zip(results.KINDS, (True, overlays, probabilities, contours), strict=True) if wanted
     ]
-    truths = None if masks is None else _truths(Path(masks))
+    truths = None if masks is None else scores.find(Path(masks))
     settings = _settings(predictor, kinds, masks)
     items = find(inputs)
     pending = []
@@ -151,7 +152,8 @@ def predict(
             finish(item, rows, "")
         except (ImageError, MemoryError) as error:
             finish(item, [], str(error) or type(error).__name__)
-    _tables(out, [record for item in items if (record := _record(out, item, settings))], summary)
+    records = [record for item in items if (record := _record(out, item, settings))]
+    _tables(out, records, summary, predictor, truths)
     return summary
 
 
@@ -212,75 +214,49 @@ def _page(
     kinds: Sequence[str],
     truths: dict[str, Path] | None,
 ) -> dict[str, Any]:
-    """Write the results of one page; returns its row of the tables."""
+    """Write the results of one page, in bands of rows; returns its row of the tables."""
     name = item.name if count == 1 else item.name.with_name(f"{item.name.name}_page{number + 1}")
-    labels = predictor.labels
-    height, width = picture.size
-    writer, counts = results.MaskWriter(height, width, len(labels)), np.zeros(len(labels), np.int64)
-    bands, kept = [], []
-    for _, block in predictor.blocks(picture) if known is None else [(0, known)]:
-        band = predictor.mask(block)
-        writer.add(band)
-        counts += np.bincount(band.ravel(), minlength=len(labels))
-        if "overlays" in kinds or "contours" in kinds:
-            bands.append(band)
-        if "probabilities" in kinds or truths is not None:
-            kept.append(block)
-    mask = np.concatenate(bands) if bands else None
-    whole = np.concatenate(kept, 1) if kept else None
+    labels, size = predictor.labels, picture.size
+    counts, colours = np.zeros(len(labels), np.int64), results.palette(len(labels))
+    truth = None if truths is None else scores.truth(truths, name.name, size, labels)
+    bands = []
+    with ExitStack() as stack:  # the mask, which is opened first, appears last
+        add_mask = stack.enter_context(results.png(_path(out, "masks", name, ".png"), size, colours=colours))
+        adds = [add_mask]
+        if "overlays" in kinds:
+            file = _path(out, "overlays", name, ".png")
+            adds.append(stack.enter_context(results.overlay(file, picture, colours)))
+        add_maps: Callable[[Any], None] = lambda block: None  # noqa: E731
+        if "probabilities" in kinds:
+            file = _path(out, "probabilities", name, ".png")
+            add_maps = stack.enter_context(results.probability_maps(file, size, predictor.backend.classes))
+        for top, block in predictor.blocks(picture) if known is None else [(0, known)]:
+            band = predictor.mask(block)
+            counts += np.bincount(band.ravel(), minlength=len(labels))
+            for add in adds:
+                add(band)
+            add_maps(block)
+            if truth is not None:
+                truth.add(top, block[-1], band)
+            if "contours" in kinds:
+                bands.append(band)
+        if bands:
+            results.write_contours(_path(out, "contours", name, ".geojson"), np.concatenate(bands), labels)
     row: dict[str, Any] = {
         "file": str(item.file),
         "page": number + 1,
-        "height": height,
-        "width": width,
+        "name": name.as_posix(),
+        "height": size[0],
+        "width": size[1],
         "pixels": dict(zip(labels, counts.tolist(), strict=True)),
     }
-    if truths is not None and whole is not None:
-        row["scores"] = _scores(predictor, truths, name, whole)
-    if "overlays" in kinds and mask is not None:
-        results.write_overlay(_path(out, "overlays", name, ".png"), picture.rgb(), mask, len(labels))
-    if "probabilities" in kinds and whole is not None:
-        results.write_probabilities(_path(out, "probabilities", name, ".png"), whole)
-    if "contours" in kinds and mask is not None:
-        results.write_contours(_path(out, "contours", name, ".geojson"), mask, labels)
-    writer.write(_path(out, "masks", name, ".png"))
+    if truth is not None:
+        row["scores"] = truth.scores()
     return row
 
 
 def _path(out: Path, kind: str, name: Path, suffix: str) -> Path:
     return out / kind / name.with_name(name.name + suffix)
-
-
-def _truths(folder: Path) -> dict[str, Path]:
-    """name -> file, also without the ending _segmentation of ISIC's masks."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: expected a folder of masks, found none.")
-    found = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in images.SUFFIXES]
-    return {file.stem.removesuffix("_segmentation"): file for file in found}
-
-
-def _scores(predictor: Predictor, truths: dict[str, Path], name: Path, probabilities: Any) -> dict[str, float] | None:
-    """The counts and errors of one page, from which all metrics follow; None where there is no truth."""
-    import torch
-
-    from sdi_plugin.data import masks
-    from sdi_plugin.data.pixels import PixelError
-    from sdi_plugin.metrics import confusion, mae
-
-    if (file := truths.get(name.name)) is None:
-        return None
-    if len(predictor.labels) != 2:
-        raise ValueError(f"predict: expected masks for one foreground, got the labels {predictor.labels}.")
-    try:
-        truth = torch.from_numpy(np.array(masks.read(file).pixels) > 0)
-    except PixelError as error:
-        raise ImageError(f"its mask {file.name}: {error}") from error
-    if truth.shape != probabilities.shape[1:]:
-        raise ImageError(f"its mask {file.name} has {tuple(truth.shape)} pixels, the image {probabilities.shape[1:]}")
-    foreground = torch.from_numpy(np.ascontiguousarray(probabilities[-1]))
-    predicted = torch.from_numpy(predictor.mask(probabilities) == 1)
-    counts = {key: int(value) for key, value in confusion(predicted[None], truth[None])._asdict().items()}
-    return {**counts, "mae": float(mae(foreground[None], truth[None]))}
 
 
 def _settings(predictor: Predictor, kinds: Sequence[str], masks: Any) -> str:
@@ -310,7 +286,13 @@ def _record(out: Path, item: Item, settings: str) -> list[dict[str, Any]] | None
         return None
 
 
-def _tables(out: Path, records: list[list[dict[str, Any]]], summary: Summary) -> None:
+def _tables(
+    out: Path,
+    records: list[list[dict[str, Any]]],
+    summary: Summary,
+    predictor: Predictor,
+    truths: dict[str, Path] | None,
+) -> None:
     rows = [row for record in records for row in record]
     out.mkdir(parents=True, exist_ok=True)
     areas = [["file", "page", "width", "height", "label", "pixels", "share"]]
@@ -320,28 +302,18 @@ def _tables(out: Path, records: list[list[dict[str, Any]]], summary: Summary) ->
         areas += [[*place, label, pixels, f"{pixels / total:.6f}"] for label, pixels in row["pixels"].items()]
     files.write(out / "areas.csv", _csv(areas))
     scored = [row for row in rows if row.get("scores")]
-    if scored:
-        summary.metrics = _metrics(out, scored)
+    if truths is not None and scored:
+        from sdi_plugin.deploy import report
+
+        each, summary.metrics = scores.metrics(scored)
+        names = [name for name in each[0] if name != "name"]
+        files.write(out / "metrics.csv", _csv([names, *([_number(row[name]) for name in names] for row in each)]))
+        results.write_json(out / "metrics.json", {k: v if v == v else None for k, v in summary.metrics.items()})
+        report.write(out, truths, each, summary.metrics, predictor.card)
 
 
-def _metrics(out: Path, rows: list[dict[str, Any]]) -> dict[str, float]:
-    import torch
-
-    from sdi_plugin.metrics import Confusion, dice, iou, sensitivity, specificity
-
-    counts = Confusion(*(torch.tensor([row["scores"][name] for row in rows]) for name in Confusion._fields))
-    errors = [row["scores"]["mae"] for row in rows]
-    ratios = {"dice": dice, "iou": iou, "sensitivity": sensitivity, "specificity": specificity}
-    each = {name: ratio(counts) for name, ratio in ratios.items()}
-    summary = {f"mean_{name}": float(values[values.isfinite()].mean()) for name, values in each.items()}
-    summary |= {f"pooled_{name}": float(ratio(counts.pooled())) for name, ratio in ratios.items()}
-    summary |= {"mae": sum(errors) / len(errors), "images": len(rows)}
-    table = [["file", "page", *each, "mae"]]
-    for index, row in enumerate(rows):
-        table.append([row["file"], row["page"], *(f"{each[name][index]:.6f}" for name in each), f"{errors[index]:.6f}"])
-    files.write(out / "metrics.csv", _csv(table))
-    results.write_json(out / "metrics.json", {k: v if v == v else None for k, v in summary.items()})
-    return summary
+def _number(value: Any) -> Any:
+    return f"{value:.6f}" if isinstance(value, float) else value
 
 
 def _csv(rows: list[list[Any]]) -> bytes:

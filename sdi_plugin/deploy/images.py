@@ -67,9 +67,10 @@ class Picture:
         mean, square = sums / (height * width)
         return mean.astype(np.float32), np.sqrt(np.maximum(square - mean**2, 0)).astype(np.float32)
 
-    def rgb(self) -> Image.Image:
-        """The page for people to look at."""
-        return (self.image.convert("L") if self.image.mode == "F" else self.image).convert("RGB")
+    def rgb(self, top: int, bottom: int) -> Image.Image:
+        """Rows of the page for people to look at."""
+        part = self.image.crop((0, top, self.image.width, bottom))
+        return (part.convert("L") if part.mode == "F" else part).convert("RGB")
 
     def _array(self, part: Image.Image) -> Array:
         pixels = np.asarray(part, dtype=np.float32)

@@ -178,9 +178,11 @@ class Predictor:
         return probabilities.argmax(0).astype(np.uint8)
 
     def blocks(self, picture: Picture) -> Iterator[tuple[int, Array]]:
-        """Probabilities of an image as (first row, (K, rows, W)), from the top down: one block, or bands of tiles."""
+        """Probabilities of an image as (first row, (K, rows, W)), from the top down, in bands."""
         if (tile := self._tile_for(picture)) is None:
-            yield 0, self.whole([picture])[0]
+            (logits,) = self._whole_logits([picture])
+            for top in range(0, picture.size[0], TILE):
+                yield top, _probabilities(_resize(logits, picture.size, top, top + TILE)[None])[0]
             return
         statistics = self._statistics(picture)
 
@@ -190,18 +192,23 @@ class Predictor:
         yield from tiles.blend(picture.size, (tile, tile), self.overlap, self.batch, predict)
 
     def takes_whole(self, picture: Picture) -> bool:
-        """Whether `whole` takes this picture in a batch with others: all are resized to one size."""
-        return self.size is not None and self._tile_for(picture) is None
+        """Whether `whole` takes this picture in a batch with others: all are resized to one size, and none is large."""
+        small = picture.size[0] * picture.size[1] <= LARGEST
+        return small and self.size is not None and self._tile_for(picture) is None
 
     def whole(self, pictures: Sequence[Picture]) -> list[Array]:
         """Probabilities (K, H, W) of each picture, in one call of the network."""
+        logits = self._whole_logits(pictures)
+        return [_probabilities(_resize(one, each.size)[None])[0] for one, each in zip(logits, pictures, strict=True)]
+
+    def _whole_logits(self, pictures: Sequence[Picture]) -> Array:
+        """The logits (B, K, h, w) of whole pictures, at the size of the network."""
         size = self.size or pictures[0].size
         inputs = [
             _scaled(each.resized(size) if each.size != size else each.crop(0, 0, *size), self._statistics(each))
             for each in pictures
         ]
-        logits = self._logits(np.stack(inputs))
-        return [_probabilities(_resize(one, each.size)[None])[0] for one, each in zip(logits, pictures, strict=True)]
+        return self._logits(np.stack(inputs))
 
     def _tile_for(self, picture: Picture) -> int | None:
         height, width = picture.size
@@ -254,12 +261,14 @@ def _probabilities(logits: Array) -> Array:
     return exponentials / exponentials.sum(1, keepdims=True)
 
 
-def _resize(maps: Array, size: tuple[int, int]) -> Array:
-    """(K, h, w) -> (K, *size), bilinear with align_corners=False, as the network resizes its logits."""
-    for axis, length in enumerate(size, 1):
+def _resize(maps: Array, size: tuple[int, int], top: int = 0, bottom: int | None = None) -> Array:
+    """(K, h, w) -> (K, *size), bilinear with align_corners=False, as the network resizes its logits; or some rows."""
+    for axis, (length, first, last) in enumerate([(size[0], top, bottom), (size[1], 0, None)], 1):
+        wanted = np.arange(length)[first:last]
         if maps.shape[axis] == length:
+            maps = maps[:, first:last] if axis == 1 else maps
             continue
-        places = np.clip((np.arange(length) + 0.5) * (maps.shape[axis] / length) - 0.5, 0, maps.shape[axis] - 1)
+        places = np.clip((wanted + 0.5) * (maps.shape[axis] / length) - 0.5, 0, maps.shape[axis] - 1)
         low = places.astype(np.int64)
         share = (places - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
         high = np.minimum(low + 1, maps.shape[axis] - 1)

@@ -101,7 +101,16 @@ def _is_plain(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-@custom_op(_NAME, mutates_args=(), device_types=("cpu", "cuda"))
+# Written out: torch 2.4 to 2.6 cannot derive schemas from types of collections.abc.
+_INPUTS = "Tensor[] xs, Tensor[] weights, Tensor[] biases, SymInt[] targets"
+_SCHEMA = f'({_INPUTS}, ScalarType out_dtype, str fusion="product") -> Tensor[]'
+_BACKWARD_SCHEMA = (
+    f'(Tensor[] grads, {_INPUTS}, str fusion="product", bool needs_maps=True, bool needs_weights=True) -> '
+    "(Tensor[], Tensor[], Tensor[])"
+)
+
+
+@custom_op(_NAME, mutates_args=(), device_types=("cpu", "cuda"), schema=_SCHEMA)
 def fused(
     xs: Sequence[Tensor],
     weights: Sequence[Tensor],
@@ -122,7 +131,7 @@ def fused(
     return backend_of(xs[0].device).forward(xs, weights, biases, targets, out_dtype, fusion)
 
 
-@custom_op(f"{_NAME}_backward", mutates_args=(), device_types=("cpu", "cuda"))
+@custom_op(f"{_NAME}_backward", mutates_args=(), device_types=("cpu", "cuda"), schema=_BACKWARD_SCHEMA)
 def fused_backward(
     grads: Sequence[Tensor],
     xs: Sequence[Tensor],

@@ -18,6 +18,8 @@ from sdi_plugin import SegmentationMetrics, UNetV2, checkpoint, deploy
 from sdi_plugin.checkpoint import Card
 from sdi_plugin.cli import main
 from sdi_plugin.cli.demo.images import lesion_image
+from sdi_plugin.deploy import predictor as predictors
+from sdi_plugin.deploy import results
 from tests.deploy.backends import predictor
 
 
@@ -115,7 +117,7 @@ def test_files_that_are_resized_go_through_the_network_together(folder):
 
 def test_metrics_are_those_of_the_package(folder):
     (folder / "truth").mkdir()
-    metrics = SegmentationMetrics()
+    metrics = SegmentationMetrics(hd95=True)
     for i in range(4):
         mask = np.roll(np.asarray(bright(i)[1]), 4, 1)
         Image.fromarray(mask).save(folder / "truth" / f"case{i}_segmentation.png")
@@ -123,7 +125,43 @@ def test_metrics_are_those_of_the_package(folder):
         metrics.update(torch.from_numpy(probabilities), torch.from_numpy(mask > 0)[None])
     summary = deploy.predict(predictor(), [folder / "in" / "case?.png"], folder / "out", masks=folder / "truth")
     assert summary.metrics == pytest.approx(metrics.compute(), rel=1e-9)
-    assert [row["file"][-9:] for row in rows(folder / "out" / "metrics.csv")] == [f"case{i}.png" for i in range(4)]
+    table = rows(folder / "out" / "metrics.csv")
+    assert [row["file"][-9:] for row in table] == [f"case{i}.png" for i in range(4)]
+    assert [float(row["hd95"]) for row in table] == pytest.approx(metrics.per_image()["hd95"].tolist(), abs=1e-6)
+    page = (folder / "out" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 8  # each image among some and among the worst
+    assert f"{summary.metrics['mean_hd95']:.4f}" in page
+    assert "case3: Dice " in page
+
+
+@pytest.mark.parametrize("tile", [None, 48], ids=["whole", "tiles"])
+def test_bands_leave_no_seam(folder, monkeypatch, tile):
+    """Against everything at once: the maps, the overlay's borders, and the counts."""
+    mask = np.zeros((150, 70), np.uint8)
+    mask[20:131, 10:50] = 255
+    Image.fromarray(mask).save(folder / "truth.png")
+    Image.fromarray(mask // 2 + 64).save(folder / "tall.png")
+    Image.fromarray((mask // 2 + 64).astype(np.uint16) * 257).save(folder / "deep.png")
+    (folder / "masks").mkdir()
+    for name in ("tall", "deep"):
+        Image.fromarray(np.roll(mask, 3, 0)).save(folder / "masks" / f"{name}.png")
+    written = []
+    for rows_at_once in (7, 1000):
+        monkeypatch.setattr(results, "_ROWS", rows_at_once)
+        monkeypatch.setattr(predictors, "TILE", rows_at_once * 3)
+        out = folder / f"out{rows_at_once}"
+        inputs = [folder / "tall.png", folder / "deep.png"]
+        deploy.predict(
+            predictor(tile=tile, flips=True), inputs, out, overlays=True, probabilities=True, masks=folder / "masks"
+        )
+        pictures = [np.asarray(Image.open(file)) for file in sorted(out.rglob("*.png"))]
+        written.append((pictures, rows(out / "metrics.csv")))
+    assert len(written[0][0]) == 6
+    assert all(np.array_equal(a, b) for a, b in zip(written[0][0], written[1][0], strict=True))
+    assert written[0][1] == written[1][1]
+    overlay = np.asarray(Image.open(folder / "out7" / "overlays" / "tall.png"))
+    assert (overlay[[20, 130]][:, 12:48] == (128, 0, 0)).all()  # the region's border, in full colour
+    assert (overlay[[21, 129]][:, 12:48] != (128, 0, 0)).any(-1).all()
 
 
 @pytest.fixture(scope="module")

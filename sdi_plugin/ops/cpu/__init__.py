@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-import sysconfig
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,39 @@ from torch import Tensor
 from sdi_plugin.ops.cpu.stage import COSTS as COSTS
 from sdi_plugin.ops.cpu.stage import stage_plan
 
-_ABI = 5  # version of the structures here and in stage.py; equal to kAbi in csrc/stage.h
+_ABI = 6  # version of the structures here and in stage.py; equal to kAbi in csrc/stage.h
 
 
 def _load() -> tuple[Any, str]:
     """The compiled library and an empty string, or None and the reason why it is missing."""
-    built = os.environ.get("SDI_PLUGIN_KERNEL") or Path(__file__).with_name(
-        f"_kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
-    )
+    built = os.environ.get("SDI_PLUGIN_KERNEL") or Path(__file__).with_name("_kernel.so")
     if not Path(built).exists():
-        return None, "not compiled: the install found no C++ compiler with OpenMP, so the reference is used"
+        why = "the install found no C++ compiler" if sys.platform == "linux" else "there is one for Linux only"
+        return None, f"no compiled kernel: {why}, so the reference is used"
+    if (team := _team()) is None:
+        return None, "this torch has no GOMP_parallel, by which the kernel shares its threads: the reference is used"
     library = ctypes.CDLL(str(built))  # a kernel that is there but broken raises
     if library.sdi_abi() != _ABI:
         raise ImportError(
             f"{built} was built from other sources (ABI {library.sdi_abi()}, expected {_ABI}). Install again."
         )
+    library.sdi_use_team.argtypes = (ctypes.c_void_p,)
+    library.sdi_use_team(team)
     library.sdi_isa.restype = ctypes.c_char_p
     library.sdi_run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_int)
     return library, ""
+
+
+def _team() -> int | None:
+    """The address of the GOMP_parallel that torch calls, of libgomp under whatever name or of a replacement for it.
+
+    In the loader's order: what is global, such as a preloaded library, comes before what torch links.
+    """
+    for name in (None, torch._C.__file__):  # pyright: ignore[reportAttributeAccessIssue]
+        found = getattr(ctypes.CDLL(name), "GOMP_parallel", None)
+        if found is not None:
+            return ctypes.cast(found, ctypes.c_void_p).value
+    return None
 
 
 library, _reason = _load()

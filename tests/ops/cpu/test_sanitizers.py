@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 CSRC = HERE.parents[2] / "sdi_plugin" / "ops" / "cpu" / "csrc"
 SOURCES = sorted(CSRC.glob("*.cpp"))
 FLAGS = {
-    "address-and-undefined": ["-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "address-and-undefined": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     # The thread sanitizer knows threads of the standard library, not those of OpenMP.
     "thread": ["-DSDI_STD_THREADS", "-pthread", "-fsanitize=thread"],
 }

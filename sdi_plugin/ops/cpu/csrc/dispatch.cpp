@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "parallel.h"
 #include "stage.h"
 
 namespace sdi {
@@ -52,14 +53,20 @@ const Kernel &kernel() {
 } // namespace
 } // namespace sdi
 
+#define SDI_EXPORT __attribute__((visibility("default")))
+
 extern "C" {
 
-int64_t sdi_abi() { return sdi::kAbi; }
+SDI_EXPORT int64_t sdi_abi() { return sdi::kAbi; }
 
-const char *sdi_isa() { return sdi::kernel().name; }
+// Before the first sdi_run.
+SDI_EXPORT void sdi_use_team(sdi::Team *team) { sdi::team = team; }
+
+SDI_EXPORT const char *sdi_isa() { return sdi::kernel().name; }
 
 // Returns 0, or 1 if memory ran out. is_double: whether the scalars of all tensors and tables are double.
-int sdi_run(const sdi::Stage *stage, const sdi::Tensors *tensors, int64_t threads, int is_double, int backward) {
+SDI_EXPORT int sdi_run(const sdi::Stage *stage, const sdi::Tensors *tensors, int64_t threads, int is_double,
+                       int backward) {
   const sdi::Kernel &kernel = sdi::kernel();
   return (is_double ? kernel.run_double : kernel.run_float)(*stage, *tensors, threads, backward != 0);
 }
