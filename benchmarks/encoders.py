@@ -1,10 +1,13 @@
 """Which models of timm are encoders of U-Net v2, and what each costs: docs/encoders.md.
 
-python -m benchmarks.encoders            writes the page, in some minutes
-python -m benchmarks.encoders NAME ...   prints the rows of these models
+python -m benchmarks.encoders                   measures what results/encoders/ lacks, in some minutes; writes the page
+python -m benchmarks.encoders --onnx [NAME ...] exports those, or all, whose export it lacks, in an hour; likewise
+python -m benchmarks.encoders NAME ...          prints the rows of these models
 """
 
+import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.memory import saved_bytes
-from sdi_plugin import UNetV2
+from sdi_plugin import UNetV2, deploy, files
+from sdi_plugin.checkpoint import Card
 
+RESULTS = Path(__file__).parent / "results" / "encoders" / "encoders.json"
 PAGE = Path(__file__).parents[1] / "docs" / "encoders.md"
 ANY_SIZE = (97, 130)
 
@@ -46,8 +51,11 @@ benchmarks.encoders` measures it, and `python -m benchmarks.encoders NAME` any o
 - Parameters and GMAC of the encoder, at 224 x 224 pixels or its only size.
 - Kept: MiB that the encoder in evaluation mode keeps for the backward pass of one image, in float32, and with
   `freeze=True`.
+- ONNX: the images that `sdi-plugin export` takes with this encoder: of any size, or resized by the graph to one. The
+  logits of the graph and of torch differ by at most 1e-4 of the largest, on five sizes.
 """
 COLUMNS = ("encoder", "strides", "channels", "images", "parameters (M)", "GMAC", "kept", "kept, frozen")
+ONNX = "ONNX"
 
 
 def measure(name: str) -> tuple[str, ...]:
@@ -95,30 +103,66 @@ def kept(encoder: Any, x: torch.Tensor) -> float:
     return saved_bytes(lambda: encoder(x), encoder.parameters())[1] / 2**20
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+def export(name: str) -> dict[str, Any]:
+    """What `sdi-plugin export` makes of the network: the `size` that its graph resizes images to, "any" or None, where
+    it has none, and the `error` or the `reason`.
+    """
+    torch.manual_seed(0)
+    network = UNetV2(name, channels=8).eval()
+    mean, std = (tuple(255 * value for value in network.preprocessing[key]) for key in ("mean", "std"))
+    reason = ""
+    for size in (network.encoder.image_size,) if network.encoder.image_size else ("dynamic", (224, 224)):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found = deploy.export(deploy.Loaded(network, Card(mean, std), Path(folder)), folder, size=size)
+            except deploy.ExportError as error:
+                reason = reason or str(error).partition(" Pass a size")[0]
+                continue
+        return {"size": "any" if size == "dynamic" else "x".join(map(str, size)), "error": found.error}
+    return {"size": None, "reason": reason}
+
+
+def table(rows: list[tuple[str, ...]], columns: tuple[str, ...] = COLUMNS) -> str:
+    lines = [columns, ("---",) * len(columns), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def main(names: list[str]) -> None:
-    if names:
-        print(table([measure(name) for name in names]), end="")
+def page(results: dict[str, Any]) -> str:
+    tables = [
+        table(
+            [(*results[name]["row"], _exported(results[name].get("onnx"))) for name in group.split()], (*COLUMNS, ONNX)
+        )
+        for group in (_HIERARCHICAL, _PLAIN)
+    ]
+    return f"{HEADER}\n## With feature maps at several strides\n\n{tables[0]}\n## Plain ViTs\n\n{tables[1]}"
+
+
+def _exported(found: dict[str, Any] | None) -> str:
+    return "not tried" if found is None else found["size"] or "no"
+
+
+def main(arguments: list[str]) -> None:
+    kind, of = ("onnx", export) if arguments[:1] == ["--onnx"] else ("row", measure)
+    if arguments and kind == "row":
+        print(table([measure(name) for name in arguments]), end="")
         return
-    tables, failed = [], []
-    for group in (_HIERARCHICAL, _PLAIN):
-        rows = []
-        for name in group.split():
-            try:
-                rows.append(measure(name))
-            except Exception as error:  # timm's own, too: the others are measured all the same
-                failed.append(f"{name}: {error}")
-                print(failed[-1], file=sys.stderr)
-                continue
-            print(table(rows).splitlines()[-1], flush=True)
-        tables.append(table(rows))
+    results, failed = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}, []
+    for name in arguments[1:] or f"{_HIERARCHICAL} {_PLAIN}".split():
+        entry = results.setdefault(name, {})
+        if kind in entry:
+            continue
+        try:
+            entry[kind] = of(name)
+        except Exception as error:  # timm's own, too: the others are measured all the same
+            failed.append(f"{name}: {error}")
+            print(failed[-1], file=sys.stderr)
+            continue
+        print(name, entry[kind], flush=True)
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        files.write(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
     if failed:
         raise SystemExit(f"benchmarks.encoders: the page is unchanged; {len(failed)} models failed, see above.")
-    PAGE.write_text(f"{HEADER}\n## With feature maps at several strides\n\n{tables[0]}\n## Plain ViTs\n\n{tables[1]}")
+    PAGE.write_text(page(results))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import multiprocessing.pool
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,6 +63,32 @@ def _largest(x: Tensor) -> float:
 
 def prepare(data: Path, work: Path, *, cases: int, size: int, features: int) -> None:
     """Write a raw data set, and let nnU-Net plan and preprocess it, unless --work already has one."""
+    if (work / "preprocessed" / _DATASET / "nnUNetPlans_2d").is_dir():
+        return
+    names = (data / "splits" / "repo_train.txt").read_text().split()[:cases]
+    write_raw(work / "raw" / _DATASET, ((case, *read_pair(data, case, (size, size))) for case in names))
+    plan_and_preprocess(features=features)
+
+
+def write_raw(raw: Path, cases: Iterable[tuple[str, Image.Image, np.ndarray]]) -> None:
+    """A raw data set of nnU-Net: names, images and boolean masks (H, W)."""
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder).mkdir(parents=True, exist_ok=True)
+    for case, image, mask in cases:
+        image.save(raw / "imagesTr" / f"{case}_0000.png")
+        Image.fromarray(mask.astype(np.uint8)).save(raw / "labelsTr" / f"{case}.png")
+    description = {
+        "channel_names": {"0": "R", "1": "G", "2": "B"},
+        "labels": {"background": 0, "lesion": 1},
+        "numTraining": len(list((raw / "labelsTr").iterdir())),
+        "file_ending": ".png",
+        "overwrite_image_reader_writer": "NaturalImage2DIO",
+    }
+    (raw / "dataset.json").write_text(json.dumps(description))
+
+
+def plan_and_preprocess(*, features: int = 32, batch: int | None = None) -> None:
+    """nnU-Net's own, of data set 901, with other numbers of channels at the first stage and of images per batch."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
@@ -72,6 +98,10 @@ def prepare(data: Path, work: Path, *, cases: int, size: int, features: int) -> 
             super().__init__(*arguments, **named)
             self.UNet_base_num_features = features
 
+        def get_plans_for_configuration(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+            plan = super().get_plans_for_configuration(*arguments, **named)
+            return plan | ({} if batch is None else {"batch_size": batch})
+
     class FewVoxels(DatasetFingerprintExtractor):
         """Draws fewer voxels for the statistics than nnU-Net's 1e8, which is more than these images have."""
 
@@ -79,36 +109,15 @@ def prepare(data: Path, work: Path, *, cases: int, size: int, features: int) -> 
             super().__init__(*arguments, **named)
             self.num_foreground_voxels_for_intensitystats = 1e4
 
-    if (work / "preprocessed" / _DATASET / "nnUNetPlans_2d").is_dir():
-        return
-    raw = work / "raw" / _DATASET
-    _write_images(data, raw, cases, size)
     api.extract_fingerprint_dataset(901, FewVoxels, num_processes=1, check_dataset_integrity=True)
     api.plan_experiment_dataset(901, Planner)
     api.preprocess_dataset(901, "nnUNetPlans", ["2d"], num_processes=[1], show_progress_bar=False)
 
 
-def _write_images(data: Path, raw: Path, cases: int, size: int) -> None:
-    for folder in ("imagesTr", "labelsTr"):
-        (raw / folder).mkdir(parents=True, exist_ok=True)
-    for case in (data / "splits" / "repo_train.txt").read_text().split()[:cases]:
-        image, mask = read_pair(data, case, (size, size))
-        image.save(raw / "imagesTr" / f"{case}_0000.png")
-        Image.fromarray(mask.astype(np.uint8)).save(raw / "labelsTr" / f"{case}.png")
-    description = {
-        "channel_names": {"0": "R", "1": "G", "2": "B"},
-        "labels": {"background": 0, "lesion": 1},
-        "numTraining": cases,
-        "file_ending": ".png",
-        "overwrite_image_reader_writer": "NaturalImage2DIO",
-    }
-    (raw / "dataset.json").write_text(json.dumps(description))
-
-
 def read_pair(data: Path, case: str, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
-    """An ISIC image and its boolean mask (H, W), both resized to (H, W)."""
+    """An image and its boolean mask (H, W), both resized to (H, W)."""
     image = Image.open(next((data / "images").glob(f"{case}.*"))).convert("RGB")
-    mask = Image.open(data / "masks" / f"{case}_segmentation.png").convert("L")
+    mask = Image.open(next((data / "masks").glob(f"{case}[._]*"))).convert("L")
     image, mask = (each.resize((size[1], size[0]), Image.Resampling.BILINEAR) for each in (image, mask))
     return image, np.array(mask) > 127
 
@@ -219,7 +228,7 @@ def main() -> None:
         return
     if not arguments.data or not arguments.out:
         parser.error("--data and --out are needed for a run")
-    _in_one_process(arguments.work, arguments.out)
+    in_one_process(arguments.work, arguments.out)
     prepare(arguments.data, arguments.work, cases=arguments.cases, size=arguments.size, features=arguments.features)
     if arguments.fusion:
         _set_fusion(arguments.fusion)
@@ -243,7 +252,7 @@ def _set_fusion(fusion: str) -> None:
     nnUNetTrainerUNetV2._adapt_plans = adapt
 
 
-def _in_one_process(work: Path, out: Path) -> None:
+def in_one_process(work: Path, out: Path) -> None:
     """Set nnU-Net's folders in its environment variables, and run its worker processes as threads of this one."""
     from sdi_plugin.cli.nnunet.startup import trainers_folder
 

@@ -1,12 +1,14 @@
 """U-Net v2 without any framework: an encoder, and the decoder of the paper."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from sdi_plugin import canvas, checkpoint, precision
+from sdi_plugin import canvas, checkpoint, frameworks, precision
+from sdi_plugin.checkpoint.card import KEY
 from sdi_plugin.checkpoint.export import build_without_weights
 from sdi_plugin.decoder import UNetV2Decoder
 from sdi_plugin.encoder import TimmEncoder
@@ -123,8 +125,8 @@ class UNetV2(nn.Module):
         """The network of a checkpoint, built to fit its weights, in eval mode.
 
         Args:
-            path: a file of U-Net v2 on a PVTv2 (official, core, smp, MMSegmentation or nnU-Net), or a folder with one,
-                see `sdi_plugin.checkpoint.read_whole`. `sdi_plugin.load` takes other encoders too.
+            path: a file of U-Net v2 (official, core, smp, MMSegmentation or nnU-Net), or a folder with one, see
+                `sdi_plugin.checkpoint.read_whole`. The encoder is a PVTv2, or one of timm's that the file names.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -138,20 +140,50 @@ class UNetV2(nn.Module):
         """
         found = checkpoint.read_whole(path)
         try:
-            return cls.from_state(found.state)
+            return cls.from_state(found.state, found.card)
         except checkpoint.CheckpointError as error:
             raise checkpoint.CheckpointError(f"{found.file}: {error}") from error
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> "UNetV2":
-        """`from_checkpoint` for weights that have been read."""
-        recognised = checkpoint.recognise(state)
+    def from_state(cls, state: Mapping[str, Tensor], card: checkpoint.Card | None = None) -> "UNetV2":
+        """`from_checkpoint` for weights that have been read, and a card that names an encoder other than a PVTv2."""
+        recognised = checkpoint.recognise(state, card)
         description = recognised.description
         expected = build_without_weights(lambda arguments: cls(**arguments), description).state_dict()
         checkpoint.check(recognised.core, expected, f"UNetV2 ({description['encoder']})")
         model = cls(**description)
         model.load_state_dict(recognised.core)
+        if card is not None and card.mean is not None and card.std is not None:
+            model.encoder.mean, model.encoder.std = (
+                tuple(value / 255 for value in values) for values in (card.mean, card.std)
+            )
         return model.eval()
+
+    def save(self, path: str | Path, card: checkpoint.Card | None = None) -> None:
+        """Write the weights to a safetensors file that `sdi_plugin.load` takes, whatever the encoder.
+
+        Args:
+            card: what is known besides; without one, `preprocessing`. The network's own arguments are filled in.
+
+        Examples:
+            >>> import sdi_plugin
+            >>> sdi_plugin.UNetV2("convnext_atto", classes=2).save("mine.safetensors")
+            >>> sdi_plugin.load("mine.safetensors").network.encoder.name
+            'convnext_atto'
+        """
+        if card is None:
+            mean, std = (tuple(255 * value for value in self.preprocessing[name]) for name in ("mean", "std"))
+            card = checkpoint.Card(mean=mean, std=std)
+        built = {"encoder": self.encoder.name, "in_channels": self.encoder.in_channels}
+        built["image_size"] = self.encoder.image_size
+        named = checkpoint.Card(architecture={"framework": "core", "arguments": built})
+        arguments = checkpoint.describe(self.state_dict(), named)
+        card = dataclasses.replace(
+            card,
+            architecture={"framework": "core", "arguments": arguments},
+            versions={**card.versions, **frameworks.versions()},
+        )
+        checkpoint.save(path, self.state_dict(), {"format": "pt", KEY: card.to_json()})
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As for every module, with a cure in the error for weights that have more heads than the network."""

@@ -1,4 +1,4 @@
-"""mmseg's EncoderDecoder with PVTv2 and UNetV2Head, from the core's description of a network."""
+"""mmseg's EncoderDecoder with PVTv2 or TimmPyramid and UNetV2Head, from the core's description of a network."""
 
 from typing import Any
 
@@ -18,12 +18,19 @@ def config(
     deep_supervision: int,
     norm: str | None,
     fusion: str = "product",
+    image_size: Any = None,
 ) -> dict[str, Any]:
     """The `model` of a config for the network that `sdi_plugin.checkpoint.describe` describes."""
-    features = without_weights(lambda: TimmEncoder(encoder)).out_channels
+    features = without_weights(lambda: TimmEncoder(encoder, image_size=image_size)).out_channels
+    size = {} if image_size is None else {"image_size": image_size}
     return {
         "type": "EncoderDecoder",
-        "backbone": {"type": "PVTv2", "name": encoder, "in_channels": in_channels},
+        "backbone": {
+            "type": "PVTv2" if encoder.startswith("pvt_v2_") else "TimmPyramid",
+            "name": encoder,
+            "in_channels": in_channels,
+            **size,
+        },
         "decode_head": {
             "type": "UNetV2Head",
             "in_channels": list(features),

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from sdi_plugin import checkpoint
 from sdi_plugin.adapters.nnunet.plans import counterpart
 from sdi_plugin.adapters.nnunet.pvt import PVTUNetV2
+from sdi_plugin.adapters.nnunet.timm_network import TimmUNetV2
 from sdi_plugin.adapters.nnunet.trainer_pvt import nnUNetTrainerUNetV2PVT
+from sdi_plugin.adapters.nnunet.variants import trainer_name
 from sdi_plugin.checkpoint.card import KEY
 from sdi_plugin.checkpoint.export import build_without_weights
 
@@ -20,8 +22,9 @@ SUFFIXES: tuple[str, ...] = (".pth",)
 OUT: str = "to end in .pth for nnU-Net"
 
 
-def build(description: Mapping[str, Any]) -> PVTUNetV2:
-    return PVTUNetV2(
+def build(description: Mapping[str, Any]) -> TimmUNetV2:
+    kind = PVTUNetV2 if description["encoder"].startswith("pvt_v2_") else TimmUNetV2
+    return kind(
         description["in_channels"],
         description["classes"],
         description["encoder"],
@@ -29,15 +32,18 @@ def build(description: Mapping[str, Any]) -> PVTUNetV2:
         heads=max(1, description["deep_supervision"]),
         norm=description["norm"],
         fusion=description["fusion"],
+        image_size=description.get("image_size"),
     )
 
 
 def write(target: Path, converted: checkpoint.Converted) -> str:
     """What nnU-Net's -pretrained_weights reads: its own checkpoints, of which it takes the weights alone."""
     said = {name: text for name, text in converted.metadata.items() if name == KEY}
-    content = {"network_weights": dict(converted.state), "trainer_name": nnUNetTrainerUNetV2PVT.__name__, **said}
-    checkpoint.save_torch(target, content)
-    return ""
+    trainer = nnUNetTrainerUNetV2PVT.__name__
+    if not isinstance(converted.network, PVTUNetV2):
+        trainer = trainer_name(converted.description["encoder"])
+    checkpoint.save_torch(target, {"network_weights": dict(converted.state), "trainer_name": trainer, **said})
+    return f"train it further: nnUNetv2_train DATASET 2d FOLD -tr {trainer} -pretrained_weights {target}"
 
 
 def restore(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:

@@ -61,12 +61,23 @@ def __getattr__(name: str) -> type[nnUNetTrainerUNetV2]:
     raise AttributeError(f"{__name__} has no {name}")
 
 
+def trainer_name(encoder: str) -> str:
+    """The name of the trainer for a model of timm: a class has no dot, so `_tag_` stands for that before timm's tag.
+
+    Examples:
+        >>> from sdi_plugin.adapters.nnunet.variants import trainer_name
+        >>> trainer_name("vit_small_patch14_dinov2.lvd142m")
+        'nnUNetTrainerUNetV2Timm_vit_small_patch14_dinov2_tag_lvd142m'
+    """
+    return f"{nnUNetTrainerUNetV2Timm.__name__}_{encoder.replace('.', '_tag_')}"
+
+
 def _split(rest: str) -> tuple[str, list[str]]:
     """timm's name, and the suffixes after it."""
     words, suffixes = rest.split("_"), []
     while len(words) > 1 and (words[-1] in {*_VARIANTS, *_OF_TIMM} or _EPOCHS.fullmatch(words[-1])):
         suffixes.append(words.pop())
-    encoder = "_".join(words)
+    encoder = "_".join(words).replace("_tag_", ".")
     try:
         check_name(encoder, nnUNetTrainerUNetV2Timm.__name__)
     except ValueError as error:

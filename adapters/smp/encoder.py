@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from segmentation_models_pytorch.encoders import encoders, get_encoder
+from segmentation_models_pytorch.encoders import encoders, get_encoder, get_preprocessing_params
 from torch import Tensor, nn
 
 from sdi_plugin import checkpoint, hub
 from sdi_plugin.adapters.smp.arguments import arguments_of_network
 from sdi_plugin.encoder import TimmEncoder
-from sdi_plugin.encoder.weights import packaged
+from sdi_plugin.encoder.weights import packaged, statistics
 
 
 def level_indices(channels: Sequence[int]) -> list[int]:
@@ -136,6 +136,24 @@ def own_parameters(encoder: nn.Module) -> list[nn.Parameter]:
         return []
     network = set(encoder.network.parameters())
     return [parameter for parameter in encoder.parameters() if parameter not in network]
+
+
+def pixels(
+    name: str, weights: bool | str | Path | None, in_channels: int, encoder: Any
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation per channel that pretrained weights expect of pixels from 0 to 255; None if not known."""
+    if weights is None or weights is False:
+        return None
+    if name.startswith("tu-"):
+        found = statistics(encoder.model, weights, in_channels)
+        return tuple(255 * value for value in found[0]), tuple(255 * value for value in found[1])
+    try:
+        settings = get_preprocessing_params(name, "imagenet" if weights is True else str(weights))
+    except OSError:  # smp asks the hub
+        return None
+    scale = 255 / max(settings["input_range"])
+    mean, std = (tuple(scale * settings[key][channel % 3] for channel in range(in_channels)) for key in ("mean", "std"))
+    return mean, std
 
 
 def _repository(name: str, weights: bool | str) -> str | None:

@@ -13,12 +13,16 @@ from sdi_plugin.adapters.smp.arguments import check_values
 from sdi_plugin.adapters.smp.model import UNetV2
 from sdi_plugin.checkpoint.card import KEY
 from sdi_plugin.checkpoint.export import WEIGHTS, build_without_weights
+from sdi_plugin.encoder import import_timm
 
 SUFFIXES: tuple[str, ...] = ("", ".safetensors")
 OUT: str = "to end in .safetensors, or a folder without a suffix"
 
 
 def build(description: Mapping[str, Any]) -> UNetV2:
+    arguments: dict[str, Any] = {"img_size": size} if (size := description.get("image_size")) else {}
+    if _takes_drop_path(description["encoder"]):
+        arguments["drop_path_rate"] = 0.1  # as in the core, for training further
     return UNetV2(
         encoder_name="tu-" + description["encoder"],
         encoder_weights=None,
@@ -28,8 +32,18 @@ def build(description: Mapping[str, Any]) -> UNetV2:
         in_channels=description["in_channels"],
         classes=description["classes"],
         deep_supervision=description["deep_supervision"],
-        drop_path_rate=0.1,  # as in the core, for training further
+        **arguments,
     )
+
+
+def _takes_drop_path(encoder: str) -> bool:
+    try:
+        import_timm().create_model(encoder, drop_path_rate=0.1)
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        return False
+    return True
 
 
 def write(target: Path, converted: checkpoint.Converted) -> str:

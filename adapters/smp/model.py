@@ -146,6 +146,7 @@ class UNetV2(SegmentationModel):
         self.in_channels = in_channels
         self._encoder_for = functools.partial(encoders.build_for_size, encoder_name, in_channels, encoder_depth, kwargs)
         self.deep_supervision = heads
+        self._pixels = functools.partial(encoders.pixels, encoder_name, encoder_weights, in_channels, self.encoder)
         self.image_size = encoders.fixed_image_size(self.encoder)
         self.name = f"unetv2-{encoder_name}"
         self.initialize()
@@ -253,6 +254,12 @@ class UNetV2(SegmentationModel):
     @card.setter
     def card(self, card: Card) -> None:
         self.config[f"_{KEY}"] = card.to_json()  # smp leaves out names with an underscore when it builds the model
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """As for every model of smp. Without a card, pretrained weights leave one with their statistics."""
+        if self.card is None and (pixels := self._pixels()):
+            self.card = Card(*pixels)
+        return super().save_pretrained(*args, **kwargs)
 
     @classmethod
     def from_pretrained(cls, *args: Any, strict: bool = True, map_location: str = "cpu", **kwargs: Any) -> Any:

@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sdi_plugin.checkpoint.card import Card
 from sdi_plugin.checkpoint.errors import CheckpointError
 from sdi_plugin.checkpoint.names import ENCODER, convert
+from sdi_plugin.checkpoint.origin import encoder_of
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -23,18 +25,20 @@ _PVT_V2: dict[tuple[int, tuple[int, ...]], str] = {
 }
 
 
-def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def describe(state: Mapping[str, Tensor], card: Card | None = None) -> dict[str, Any]:
     """The arguments of `UNetV2` that build the network for these weights, derived from their names and shapes.
 
     Args:
-        state: official, core, smp or nnunet, with a PVTv2 encoder.
+        state: official, core, smp, mmseg or nnunet.
+        card: names the encoder where it is not a PVTv2.
 
     Returns:
-        encoder, in_channels, classes, channels, deep_supervision (the number of heads, or 0 for one), norm, fusion.
+        encoder, in_channels, classes, channels, deep_supervision (the number of heads, or 0 for one), norm, fusion;
+        image_size where the card says one.
 
     Raises:
-        CheckpointError: another architecture; only an encoder, or one other than pvt_v2_b0 to b5 (and b2_li); or the
-            parameters that identify the network are missing.
+        CheckpointError: another architecture; only an encoder, or one other than pvt_v2_b0 to b5 (and b2_li) that the
+            card does not name; or the parameters that identify the network are missing.
 
     Examples:
         >>> from sdi_plugin import checkpoint
@@ -44,22 +48,30 @@ def describe(state: Mapping[str, Tensor]) -> dict[str, Any]:
         ('pvt_v2_b0', 2, 32)
     """
     core, _ = convert(state)
-    return describe_core(core)
+    return describe_core(core, card)
 
 
-def describe_core(core: Mapping[str, Tensor]) -> dict[str, Any]:
+def describe_core(core: Mapping[str, Tensor], card: Card | None = None) -> dict[str, Any]:
     """`describe` for weights under the core's names."""
-    stem = _shape(core, f"{ENCODER}patch_embed.proj.weight")
+    try:
+        stem = _shape(core, f"{ENCODER}patch_embed.proj.weight")
+        encoder = {"encoder": _encoder(core, stem[0]), "in_channels": stem[1]}
+        size = {}
+    except CheckpointError:
+        named = encoder_of(card or Card())
+        if named is None:
+            raise
+        encoder, size = {key: named[key] for key in ("encoder", "in_channels")}, {"image_size": named["image_size"]}
     classes, channels, *_ = _shape(core, "decoder.heads.0.weight")
     heads = sum(re.fullmatch(r"decoder\.heads\.\d+\.weight", key) is not None for key in core)
     return {
-        "encoder": _encoder(core, stem[0]),
-        "in_channels": stem[1],
+        **encoder,
         "classes": classes,
         "channels": channels,
         "deep_supervision": heads if heads > 1 else 0,
         "norm": _norm(core),
         "fusion": "asinh" if "decoder.skip.sdi.0.bound" in core else "product",
+        **{name: value for name, value in size.items() if value is not None},
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from sdi_plugin.checkpoint.architecture import describe_core, without_weights
+from sdi_plugin.checkpoint.card import Card
 from sdi_plugin.checkpoint.errors import CheckpointError
 from sdi_plugin.checkpoint.names import from_core, to_core
 
@@ -42,8 +43,11 @@ class Recognised:
         return from_core(self.core, to)
 
 
-def recognise(state: Mapping[str, Tensor]) -> Recognised:
+def recognise(state: Mapping[str, Tensor], card: Card | None = None) -> Recognised:
     """What a state dict is, whether the framework that wrote it is installed or not.
+
+    Args:
+        card: names the encoder where it is not a PVTv2, see `describe`.
 
     Raises:
         CheckpointError: see `convert` and `describe`.
@@ -57,7 +61,7 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
         <All keys matched successfully>
     """
     naming, core, dropped = to_core(state)
-    return Recognised(naming, describe_core(core), core, dropped)
+    return Recognised(naming, describe_core(core, card), core, dropped)
 
 
 def build_without_weights(build: Callable[[Mapping[str, Any]], Any], description: Mapping[str, Any]) -> Any:

@@ -28,12 +28,61 @@ def card_of(extras: Mapping[str, Any]) -> Card:
     return Card()
 
 
+def encoder_of(card: Card) -> dict[str, Any] | None:
+    """timm's name of the encoder, `in_channels` and `image_size` (None for timm's own), where the card names them."""
+    read, arguments = _ENCODERS.get(str(card.architecture.get("framework"))), card.architecture.get("arguments")
+    if read is None or not isinstance(arguments, Mapping):
+        return None
+    try:
+        found = read(arguments)
+    except TypeError:  # of another version, or changed by hand
+        return None
+    return found if found and isinstance(found["encoder"], str) else None
+
+
+def _of_core(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return _encoder(arguments.get("encoder"), arguments.get("in_channels"), arguments.get("image_size"))
+
+
+def _of_smp(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    name = str(arguments.get("encoder_name"))
+    if not name.startswith("tu-") or arguments.get("encoder_depth", 5) != 5:
+        return None  # smp's own encoders, or fewer levels than the core takes
+    return _encoder(name.removeprefix("tu-"), arguments.get("in_channels"), arguments.get("img_size"))
+
+
+def _of_mmseg(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    return _encoder(backbone.get("name"), backbone.get("in_channels"), backbone.get("image_size"))
+
+
+def _of_nnunet(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    configurations, name = _at(arguments, "plans", "configurations"), arguments.get("configuration")
+    architecture = None
+    for _ in configurations:  # at most, or they inherit from each other in a circle
+        architecture = architecture or _at(configurations, name, "architecture")
+        name = _at(configurations, name, "inherits_from")
+    channels = _at(arguments, "dataset_json", "channel_names")
+    return _encoder(
+        _at(architecture, "arch_kwargs", "encoder"),
+        len(channels) if isinstance(channels, Mapping) else None,
+        _at(architecture, "arch_kwargs", "image_size"),
+    )
+
+
+def _encoder(name: Any, in_channels: Any, image_size: Any) -> dict[str, Any]:
+    size = image_size if image_size is None or isinstance(image_size, int) else tuple(image_size)
+    return {"encoder": name, "in_channels": 3 if in_channels is None else in_channels, "image_size": size}
+
+
+_ENCODERS = {"core": _of_core, "smp": _of_smp, "mmseg": _of_mmseg, "nnunet": _of_nnunet}
+
+
 def _mmengine(meta: Mapping[str, Any]) -> Card:
     names = _at(meta, "dataset_meta", "classes")
     config = _config(meta.get("cfg"))
     preprocessor = _at(config, "model", "data_preprocessor") or config.get("data_preprocessor")
     mean, std = _at(preprocessor, "mean"), _at(preprocessor, "std")
-    head = _at(config, "model", "decode_head")
+    head, backbone = _at(config, "model", "decode_head"), _at(config, "model", "backbone")
     return Card(
         mean=_numbers(mean) if _numbers(std) else None,
         std=_numbers(std) if _numbers(mean) else None,
@@ -41,6 +90,7 @@ def _mmengine(meta: Mapping[str, Any]) -> Card:
         labels=tuple(map(str, names)) if isinstance(names, Sequence) else (),
         threshold=_number(_at(head, "threshold"), 0.5),
         summed_heads=int(_number(_at(head, "summed_heads"), 1)),
+        architecture={"framework": "mmseg", "arguments": backbone} if backbone else {},
         versions={"mmengine": str(_at(meta, "mmengine_version"))} if "mmengine_version" in meta else {},
     )
 

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check_target(target, export, arguments.force)
     whole = checkpoint.read_whole(source)
     try:
-        found = checkpoint.recognise(whole.state)
+        found = checkpoint.recognise(whole.state, whole.card)
         converted = found.named(to)
         network = build_without_weights(export.build, found.description)
         checkpoint.check(converted, network.state_dict(), f"UNetV2 ({found.description['encoder']})")

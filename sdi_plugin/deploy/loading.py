@@ -50,8 +50,8 @@ def load(path: str | Path) -> Loaded:
 
     Args:
         path: a file or folder as `sdi_plugin.checkpoint.read_whole` takes it: official U-Net v2, the core's, what smp's
-            save_pretrained or the demo wrote (any encoder; needs smp unless it is a PVTv2), MMSegmentation (PVTv2),
-            nnU-Net (PVTv2; the networks of plans need nnunetv2).
+            save_pretrained or the demo wrote, MMSegmentation, nnU-Net. smp's own encoders and the networks of nnU-Net's
+            plans need their framework; encoders of timm do not.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -73,7 +73,7 @@ def load(path: str | Path) -> Loaded:
 
 def _network(state: Mapping[str, Tensor], card: Card) -> nn.Module:
     try:
-        return UNetV2.from_state(state)
+        return UNetV2.from_state(state, card)
     except CheckpointError:
         restore = _restoring(card)
         if restore is None:

@@ -25,6 +25,12 @@ def check_name(name: str, owner: str) -> None:
         near = difflib.get_close_matches(name, timm.list_models(), n=5)
         hint = f"Did you mean {' or '.join(near)}?" if near else "timm.list_models() lists them."
         raise ValueError(f"{owner}: expected the name of a model of timm, got {name!r}. {hint}")
+    base, _, tag = name.partition(".")
+    if tag and name not in (known := timm.list_models(f"{base}*", pretrained=True)):
+        tags = [each.partition(".")[2] for each in known if each.partition(".")[0] == base]
+        raise ValueError(
+            f"{owner}: expected a tag of timm's weights for {base}, got {tag!r}. It has {', '.join(tags)}."
+        )
 
 
 def create_pyramid(name: str, owner: str, **arguments: Any) -> Any:

@@ -32,6 +32,7 @@ def step(trainer: Any) -> None:
         ("resnet18", "resnet18", {"pretrained": True, "frozen": False, "epochs": 300}),
         ("convnext_tiny_noPretrain", "convnext_tiny", {"pretrained": False, "encoder_factor": 1.0}),
         ("vit_small_patch14_dinov2_frozen_50epochs", "vit_small_patch14_dinov2", {"frozen": True, "epochs": 50}),
+        ("vit_small_patch14_dinov2_tag_lvd142m_frozen", "vit_small_patch14_dinov2.lvd142m", {"frozen": True}),
         ("tf_efficientnet_lite0_DA5_1epoch", "tf_efficientnet_lite0", {"pretrained": True, "epochs": 1}),
     ],
 )
@@ -45,7 +46,8 @@ def test_a_trainers_name_says_what_it_is(name, encoder, said):
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet19", "resnet18_", "resnet18_frozen_noPretrain", "resnet18_0epochs", "frozen", ""]
+    "name",
+    ["resnet19", "resnet18_", "resnet18_frozen_noPretrain", "resnet18_0epochs", "resnet18_tag_none", "frozen", ""],
 )
 def test_other_names_are_not_found(name):
     assert not hasattr(variants, PREFIX + name)
