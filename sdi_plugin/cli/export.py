@@ -1,4 +1,4 @@
-"""`sdi-plugin export`: a checkpoint as a graph for ONNX Runtime or torch.export."""
+"""`sdi-plugin export`: a checkpoint as a graph for ONNX Runtime, OpenVINO or torch.export."""
 
 import argparse
 from pathlib import Path
@@ -12,6 +12,7 @@ _EPILOG = """\
 examples:
   sdi-plugin export runs/demo --out exported
   sdi-plugin export official.pth --out exported --size dynamic
+  sdi-plugin export runs/demo --out small --precision int8 --calibrate photos/
   python -m sdi_plugin.deploy.run exported/model.json photo.jpg --out predicted    # where there is no torch
 """
 
@@ -27,7 +28,19 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="a checkpoint or folder, see docs/weights.md")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
-    parser.add_argument("--format", default="onnx", choices=("onnx", "pt2"), help="pt2: torch.export [%(default)s]")
+    parser.add_argument(
+        "--format",
+        default="onnx",
+        choices=("onnx", "openvino", "pt2"),
+        help="onnx for ONNX Runtime and OpenVINO, openvino for its own format, pt2 for torch.export [%(default)s]",
+    )
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        choices=("fp32", "fp16", "bf16", "int8"),
+        help="of the weights, and of the computation where the processor has it [%(default)s]",
+    )
+    parser.add_argument("--calibrate", type=Path, metavar="DIR", help="images for the ranges of int8")
     parser.add_argument(
         "--size",
         type=lambda text: text if text == "dynamic" else parse_size(text),
@@ -45,9 +58,20 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError(f"export: {error}. Install what it needs: pip install 'sdi-plugin[smp,deploy]'") from error
     try:
         exported = export(
-            arguments.model, arguments.out, format=arguments.format, size=arguments.size, raw=arguments.raw
+            arguments.model,
+            arguments.out,
+            format=arguments.format,
+            precision=arguments.precision,
+            size=arguments.size,
+            raw=arguments.raw,
+            calibrate=arguments.calibrate,
         )
     except ExportError as error:
         raise CommandError(str(error)) from error
     assumed = f"; assumed: {exported.assumed}" if exported.assumed else ""
-    report(f"{exported.file}; logits differ from torch's by at most {exported.error:.1e} of the largest{assumed}")
+    floats = f"; {len(exported.floats)} layers stay in float" if exported.floats else ""
+    verified = f" in {', '.join(exported.runtimes)}" if exported.runtimes else ""
+    report(
+        f"{exported.file}; logits differ from torch's by at most {exported.error:.1e} of the largest{verified}"
+        f"{floats}{assumed}"
+    )

@@ -47,11 +47,15 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--backend",
         default="auto",
-        choices=("auto", "torch", "onnxruntime"),
-        help="refuse a MODEL for another one: onnxruntime takes what export wrote [%(default)s]",
+        choices=("auto", "torch", "onnxruntime", "openvino"),
+        help="torch runs checkpoints, the others what export wrote; auto: the one that was fastest then [%(default)s]",
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto [%(default)s]")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16", "bf16", "int8"),
+        help="of the computation, in torch and openvino [that of the exported graph; fp32]",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU")
     parser.set_defaults(run=run)
 
@@ -96,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     earlier = f", {summary.skipped} finished earlier" if summary.skipped else ""
     failed = f", {len(summary.failed)} that cannot be used" if summary.failed else ""
     scores = f"; mean Dice {summary.metrics['mean_dice']:.4f}" if summary.metrics else ""
-    report(f"{summary.done} files{earlier}{failed}; see {arguments.out}{scores}")
+    report(f"{summary.done} files in {predictor.backend.runtime}{earlier}{failed}; see {arguments.out}{scores}")
     return 1 if summary.failed else 0
 
 

@@ -2,26 +2,35 @@
 
 import hashlib
 import json
+import tempfile
+import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sdi_plugin import files, frameworks
 from sdi_plugin.checkpoint import Card
+from sdi_plugin.deploy import compressing, quantizing, runtimes
 from sdi_plugin.deploy.graph import Graph, trace
 from sdi_plugin.deploy.graph_backend import SIDECAR, GraphBackend
 from sdi_plugin.deploy.loading import Loaded, load
 from sdi_plugin.deploy.predictor import LARGEST, TILE, Predictor
+from sdi_plugin.deploy.runtimes import PRECISIONS, Array
 
-FORMATS = {"onnx": "model.onnx", "pt2": "model.pt2"}
-BOUND = 1e-4  # of the difference to eager torch, relative to the largest logit
+FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "pt2": "model.pt2"}
+# Of the difference to eager torch, relative to the largest logit.
+BOUNDS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.1}
 _SIZES = ((96, 96), (97, 130), (352, 352), (64, 200), (480, 640))
+
+Cases = list[tuple[Array, Array]]  # images, and torch's logits for them
 
 
 @dataclass(frozen=True)
@@ -30,8 +39,10 @@ class Exported:
 
     Attributes:
         file: the model.json.
-        error: the largest difference of the logits to eager torch, relative to the largest logit.
+        error: the largest difference of the logits to eager torch, relative to the largest logit, in any runtime.
         assumed: as `Predictor.assumed`.
+        runtimes: the error of each runtime that was installed, and stayed within the bound.
+        floats: the layers that int8 left in float.
 
     Examples:
         >>> from pathlib import Path
@@ -43,6 +54,8 @@ class Exported:
     file: Path
     error: float
     assumed: str = ""
+    runtimes: Mapping[str, float] = field(default_factory=dict)
+    floats: tuple[str, ...] = ()
 
 
 class ExportError(RuntimeError):
@@ -61,18 +74,24 @@ def export(
     out: str | Path,
     *,
     format: str = "onnx",
+    precision: str = "fp32",
     size: tuple[int, int] | str | None = None,
     raw: bool = False,
+    calibrate: str | Path | None = None,
 ) -> Exported:
-    """Write DIR/model.onnx or DIR/model.pt2, and DIR/model.json; the graph takes images of any size, in any batch.
+    """Write DIR/model.onnx, model.xml or model.pt2, and DIR/model.json; the graph takes images of any size and batch.
 
     Args:
         model: a 2-D checkpoint as `sdi_plugin.load` takes it, or what `load` returned.
         out: a folder; other files in it stay.
-        format: "onnx", or "pt2" for `torch.export.load`.
+        format: "onnx", for ONNX Runtime and OpenVINO; "openvino", its own format; "pt2" for `torch.export.load`.
+        precision: "fp32"; "fp16" or "bf16": weights of half the size, and OpenVINO also computes in it where the
+            processor can; "int8": convolutions and matrix products of integers, with ranges from `calibrate`, but
+            for layers whose integers cost too much. pt2 is always "fp32".
         size: (height, width) for the network, to which the graph resizes images; "dynamic" for the images' own size; by
             default the checkpoint's, and "dynamic" where it has none.
         raw: the network alone: normalised images to logits; with a size, images of this size.
+        calibrate: a folder of images for int8, of which 32 are read.
 
     Convention:
         images: float32 (B, C, H, W), pixels from 0 to 255, RGB. Outputs: probabilities and logits (B, K, H, W).
@@ -80,9 +99,9 @@ def export(
 
     Raises:
         ValueError: an argument out of range, a network for volumes; see also `sdi_plugin.load`.
-        ExportError: torch cannot export the network, or on one of five sizes its logits differ by more than 1e-4 of the
-            largest.
-        ImportError: onnx, onnxscript or onnxruntime is not installed.
+        ExportError: torch cannot export the network, or its logits differ from torch's by more than 1e-4 of the largest
+            on one of five sizes (fp16 1e-2, bf16 5e-2; int8 0.1 on the images of `calibrate`).
+        ImportError: onnx, onnxscript or the runtime of the format is not installed.
 
     Examples:
         >>> from sdi_plugin import deploy
@@ -90,12 +109,7 @@ def export(
         >>> exported.file.name, exported.error < 1e-4
         ('model.json', True)
     """
-    if format not in FORMATS:
-        raise ValueError(f"export: expected a format of {', '.join(FORMATS)}, got {format!r}.")
-    if isinstance(size, str) and size != "dynamic":
-        raise ValueError(f'export: expected size (height, width), "dynamic" or None, got {size!r}.')
-    if format == "onnx":
-        _check_installed()
+    _check_arguments(format, precision, size, calibrate)
     model = load(model) if isinstance(model, str | Path) else model
     predictor = Predictor(model, device="cpu")  # which knows what is assumed, and refuses volumes
     model.network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
@@ -103,33 +117,83 @@ def export(
     inside = not raw and not model.card.per_image
     card = replace(predictor.card, size=fixed or model.card.size)
     graph = Graph(model, (card.mean, card.std) if inside else None, fixed, raw)
+    images = None if calibrate is None else quantizing.pixels(Path(calibrate), predictor, inside, fixed)
     out = Path(out)
     with files.folder(out, into=True) as folder:
         file = folder / FORMATS[format]
-        _write(graph, predictor.backend.channels, file)
-        sidecar = _describe(file, card, predictor, fixed, inside, raw)
+        floats = _write(graph, predictor.backend.channels, file, precision, images)
+        sidecar = _describe(file, card, predictor, fixed, inside, raw, precision)
         (folder / SIDECAR).write_text(json.dumps(sidecar))
         sizes = [fixed] * len(_SIZES) if raw and fixed else _SIZES
-        error = _verify(graph, GraphBackend(folder / SIDECAR), sizes)
-        if not error <= BOUND:
+        given = _pixels(predictor.backend.channels, sizes, inside) if images is None else images[:8]
+        found = _verify(folder / SIDECAR, format, [(each, _eager(graph, each)) for each in given])
+        bound = BOUNDS[precision]
+        good = {name: each for name, each in found.items() if each["relative_error"] <= bound}
+        if not good:
             raise ExportError(
-                f"export: expected logits that differ from torch's by at most {BOUND:g} of the largest, got "
-                f"{error:.1e}. Pass a size: the network itself is then traced for one size."
+                f"export: expected logits that differ from torch's by at most {bound:g} of the largest, got "
+                f"{min(each['relative_error'] for each in found.values()):.1e}. " + _CURES[precision]
             )
-        sidecar["verified"] = {"sizes": [list(each) for each in sizes], "relative_error": error, "bound": BOUND}
+        errors = {name: each["relative_error"] for name, each in good.items()}
+        sidecar["runtimes"] = good
+        sidecar["verified"] = {
+            "sizes": [list(each.shape[2:]) for each in given],
+            "relative_error": max(errors.values()),
+            "bound": bound,
+        }
+        sidecar["floats"] = floats
         (folder / SIDECAR).write_text(json.dumps(sidecar, indent=1) + "\n", encoding="utf-8")
-    return Exported(out / SIDECAR, error, predictor.assumed)
+    return Exported(out / SIDECAR, max(errors.values()), predictor.assumed, errors, tuple(floats))
 
 
-def _check_installed() -> None:
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if frameworks.version(name) is None]
-    if missing:
+_CURES = {
+    "fp32": "Pass a size: the network itself is then traced for one size.",
+    "fp16": "Pass precision fp32.",
+    "bf16": "Pass precision fp16 or fp32.",
+    "int8": "Calibrate on images like those of training, or pass precision fp16.",
+}
+
+
+def _check_arguments(format: str, precision: str, size: Any, calibrate: Any) -> None:
+    if format not in FORMATS:
+        raise ValueError(f"export: expected a format of {', '.join(FORMATS)}, got {format!r}.")
+    if precision not in PRECISIONS or (format == "pt2" and precision != "fp32"):
+        raise ValueError(f"export: expected a precision of {', '.join(PRECISIONS)}, for pt2 fp32, got {precision!r}.")
+    if isinstance(size, str) and size != "dynamic":
+        raise ValueError(f'export: expected size (height, width), "dynamic" or None, got {size!r}.')
+    if (precision == "int8") != (calibrate is not None):
+        raise ValueError("export: expected calibrate, a folder of images, for int8 and for nothing else.")
+    if format == "pt2":
+        return
+    needed = {"onnx", "onnxscript", "openvino" if format == "openvino" else "onnxruntime"}
+    needed |= {"onnxruntime"} if precision == "int8" else set()
+    if missing := sorted(name for name in needed if frameworks.version(name) is None):
+        extra = "openvino" if "openvino" in missing else "deploy"
         raise ImportError(
-            f"export needs {', '.join(missing)}. Install what is missing: pip install 'sdi-plugin[deploy]'"
+            f"export needs {', '.join(missing)}. Install what is missing: pip install 'sdi-plugin[{extra}]'"
         )
 
 
-def _write(graph: Graph, channels: int, file: Path) -> None:
+def _write(graph: Graph, channels: int, file: Path, precision: str, images: Sequence[Array] | None) -> list[str]:
+    """Returns the layers that int8 left in float."""
+    if file.suffix == ".pt2":
+        _trace(graph, channels, file)
+        return []
+    with tempfile.TemporaryDirectory() as temporary:
+        onnx = file if file.suffix == ".onnx" else Path(temporary, "model.onnx")
+        _trace(graph, channels, onnx)
+        floats = []
+        if precision == "int8":
+            assert images is not None
+            floats = quantizing.quantize(onnx, images, BOUNDS["int8"])
+        elif precision != "fp32":
+            compressing.halve(onnx, precision)
+        if onnx != file:
+            compressing.to_openvino(onnx, file)
+    return floats
+
+
+def _trace(graph: Graph, channels: int, file: Path) -> None:
     try:
         with warnings.catch_warnings():
             # Of torch's own exporter and onnxscript; the user cannot change what they call.
@@ -155,16 +219,23 @@ def _outputs(raw: bool) -> list[str]:
 
 
 def _describe(
-    file: Path, card: Card, predictor: Predictor, size: tuple[int, int] | None, inside: bool, raw: bool
+    file: Path,
+    card: Card,
+    predictor: Predictor,
+    size: tuple[int, int] | None,
+    inside: bool,
+    raw: bool,
+    precision: str,
 ) -> dict[str, Any]:
     sides = list(size) if size and raw else ["height", "width"]
     shape = ["batch", predictor.backend.channels, *sides]
     pixels = "pixels 0 to 255, RGB or grey" if inside else "normalised: (pixels 0 to 255 - mean) / std"
-    data = file.with_name(file.name + ".data")  # of ONNX files above 2 GB
+    # Also the weights of ONNX files above 2 GB, and OpenVINO's.
+    beside = (file, file.with_name(file.name + ".data"), file.with_suffix(".bin"))
     return {
-        "format": file.suffix[1:],
+        "format": next(name for name, own in FORMATS.items() if own == file.name),
         "file": file.name,
-        "sha256": {each.name: _sha256(each) for each in (file, data) if each.exists()},
+        "sha256": {each.name: _sha256(each) for each in beside if each.exists()},
         "inputs": [{"name": "images", "dtype": "float32", "shape": shape, "values": pixels}],
         "outputs": [
             {"name": name, "dtype": "float32", "shape": ["batch", predictor.backend.classes, *sides]}
@@ -172,39 +243,62 @@ def _describe(
         ],
         "normalised_inside": inside,
         "raw": raw,
+        "precision": precision,
+        "runtimes": {},
         "size": size,
         "card": asdict(card),
         "tiles": {"above_pixels": LARGEST, "tile": TILE, "overlap": predictor.overlap},
-        "versions": {**frameworks.versions(), **{name: frameworks.version(name) for name in ("onnx", "onnxscript")}},
+        "versions": {**frameworks.versions(), **{name: frameworks.version(name) for name in _PACKAGES}},
     }
+
+
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-@torch.no_grad()
-def _verify(graph: Graph, backend: GraphBackend, sizes: Sequence[tuple[int, int]]) -> float:
-    """The largest difference of the logits to eager torch, relative to the largest logit, over batches of 1 and 3."""
+def _pixels(channels: int, sizes: Sequence[tuple[int, int]], inside: bool) -> list[Array]:
+    """Images with structure at every scale, as photographs have it, in batches of 1 and 3."""
     generator = torch.Generator().manual_seed(0)
-    worst = 0.0
+    found = []
     for index, size in enumerate(sizes):
-        # Pixels with structure at every scale, as images have it.
-        octaves = [
-            torch.rand(1 + index % 2 * 2, backend.channels, 2**n, 2**n, generator=generator) for n in range(2, 8)
-        ]
+        octaves = [torch.rand(1 + index % 2 * 2, channels, 2**n, 2**n, generator=generator) for n in range(2, 8)]
         images = torch.stack([F.interpolate(each, size, mode="bilinear") for each in octaves]).mean(0) * 255
-        images = images if backend.normalised_inside else (images - 127.5) / 50
-        expected = _eager(graph, images)
-        difference = torch.from_numpy(backend(images.numpy())) - expected
-        worst = max(worst, float(difference.abs().max() / expected.abs().max()))
-    return worst
+        found.append((images if inside else (images - 127.5) / 50).numpy())
+    return found
 
 
-def _eager(graph: Graph, images: Tensor) -> Tensor:
+def _verify(sidecar: Path, format: str, cases: Cases) -> dict[str, dict[str, Any]]:
+    """For each runtime that is installed the largest difference, relative to the largest logit, and its time."""
+    found = {}
+    for name in runtimes.installed(format):
+        backend = GraphBackend(sidecar, name)
+        errors = [np.abs(backend(images) - expected).max() / np.abs(expected).max() for images, expected in cases]
+        found[name] = {
+            "version": frameworks.version(name),
+            "relative_error": float(max(errors)),
+            "milliseconds": _milliseconds(backend, cases[min(2, len(cases) - 1)][0]),
+        }
+    return found
+
+
+def _milliseconds(backend: GraphBackend, images: Array) -> float:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        backend(images)
+        times.append(time.perf_counter() - start)
+    return round(median(times) * 1e3, 3)
+
+
+@torch.no_grad()
+def _eager(graph: Graph, pixels: Array) -> Array:
     """The logits by torch's own resizing and, where they are built, our kernels."""
-    resized = images
+    images = resized = torch.from_numpy(pixels)
     if graph.size is not None and not graph.raw:
         resized = F.interpolate(images, graph.size, mode="bilinear", antialias=True)
-    logits = graph.model((resized - graph.mean) / graph.std)
-    return F.interpolate(logits, images.shape[2:], mode="bilinear") if logits.shape[2:] != images.shape[2:] else logits
+    logits: Tensor = graph.model((resized - graph.mean) / graph.std)
+    same = logits.shape[2:] == images.shape[2:]
+    return (logits if same else F.interpolate(logits, images.shape[2:], mode="bilinear")).numpy()

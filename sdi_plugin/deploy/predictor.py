@@ -19,6 +19,7 @@ Array = NDArray[np.float32]
 # Where a checkpoint does not say: ImageNet's, as the official training and most others normalise.
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 LARGEST, TILE = 1024 * 1024, 512  # pixels of an image without a known size, above which it is cut into tiles
+_RUNTIMES = ("torch", "onnxruntime", "openvino")
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 
 
@@ -29,12 +30,14 @@ class Backend(Protocol):
         channels, classes: of the images and of the logits.
         card: see `sdi_plugin.checkpoint.Card`.
         identity: differs where results may differ.
+        runtime: what runs it, in one word.
     """
 
     channels: int
     classes: int
     card: Card
     identity: str
+    runtime: str
 
     def __call__(self, images: Array) -> Array:
         """Normalised images (B, C, H, W) -> logits (B, K, H, W)."""
@@ -77,9 +80,11 @@ class Predictor:
         batch: images or tiles per call of the network.
         threshold: on the foreground's probability, for a network of one channel, instead of the checkpoint's.
         device: "cpu", "cuda", "auto" for a GPU where there is one.
-        precision: "float32", "bfloat16" or "float16", by autocast.
+        precision: "fp32", "bf16" or "fp16", by autocast; for an exported graph, that of the graph, or with OpenVINO
+            another one that the processor has. By default that of the graph, and "fp32".
         threads: of the CPU; by default as many as the runtime chooses.
-        runtime: "torch", "onnxruntime" or "auto"; refuses a model for another one.
+        runtime: "torch" for a checkpoint; "openvino" or "onnxruntime" for an exported graph; "auto" for the one that
+            fits, of several the one that was fastest when `export` verified them. Refuses a model for another one.
 
     Attributes:
         card: what is known of the network, with what the arguments replace.
@@ -112,7 +117,7 @@ class Predictor:
         batch: int = 4,
         threshold: float | None = None,
         device: str = "auto",
-        precision: str = "float32",
+        precision: str | None = None,
         threads: int | None = None,
         runtime: str = "auto",
     ):
@@ -205,10 +210,14 @@ class Predictor:
         """The logits (B, K, h, w) of whole pictures, at the size of the network."""
         size = self.size or pictures[0].size
         inputs = [
-            _scaled(each.resized(size) if each.size != size else each.crop(0, 0, *size), self._statistics(each))
+            self.normalised(each.resized(size) if each.size != size else each.crop(0, 0, *size), each)
             for each in pictures
         ]
         return self._logits(np.stack(inputs))
+
+    def normalised(self, pixels: Array, picture: Picture) -> Array:
+        """Pixels (C, H, W) of a picture, or of a part of it, as the network takes them."""
+        return _scaled(pixels, self._statistics(picture))
 
     def _tile_for(self, picture: Picture) -> int | None:
         height, width = picture.size
@@ -228,24 +237,22 @@ class Predictor:
         return total / np.float32(len(self.flips))
 
 
-def _backend(model: Any, device: str, precision: str, threads: int | None, runtime: str) -> Backend:
-    if runtime not in ("auto", "torch", "onnxruntime"):
-        raise ValueError(f"Predictor: expected a runtime of auto, torch, onnxruntime, got {runtime!r}.")
+def _backend(model: Any, device: str, precision: str | None, threads: int | None, runtime: str) -> Backend:
+    if runtime not in ("auto", *_RUNTIMES):
+        raise ValueError(f"Predictor: expected a runtime of auto, {', '.join(_RUNTIMES)}, got {runtime!r}.")
     if isinstance(model, str | Path):
         sidecar = Path(model, SIDECAR) if Path(model).is_dir() else Path(model)
         if sidecar.suffix == ".json" and sidecar.is_file():
-            if precision != "float32" or device not in ("auto", "cpu"):
-                raise ValueError(
-                    f"Predictor: expected float32 on the CPU for an exported graph, got {precision} on {device}."
-                )
-            return GraphBackend(sidecar, runtime, threads)
+            if device not in ("auto", "cpu"):
+                raise ValueError(f"Predictor: expected the CPU for an exported graph, got {device}.")
+            return GraphBackend(sidecar, runtime, threads, precision)
     elif not hasattr(model, "network"):
         return model
-    if runtime == "onnxruntime":
-        raise ValueError(f"Predictor: expected an exported graph for onnxruntime, got {model}. Export it first.")
+    if runtime not in ("auto", "torch"):
+        raise ValueError(f"Predictor: expected an exported graph for {runtime}, got {model}. Export it first.")
     from sdi_plugin.deploy.torch_backend import TorchBackend
 
-    return TorchBackend(model, device, precision, threads)
+    return TorchBackend(model, device, precision or "fp32", threads)
 
 
 def _scaled(pixels: Array, statistics: tuple[Any, Any]) -> Array:

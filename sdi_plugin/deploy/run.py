@@ -1,6 +1,6 @@
 """Masks by an exported graph where torch is not installed: `python -m sdi_plugin.deploy.run model.json image.png`.
 
-It needs numpy, Pillow and onnxruntime; `sdi-plugin predict model.json` does more.
+It needs numpy, Pillow, and onnxruntime or openvino; `sdi-plugin predict model.json` does more.
 """
 
 import argparse
@@ -21,10 +21,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--overlays", action="store_true", help="also the images with their regions tinted")
     parser.add_argument("--probabilities", action="store_true", help="also 16-bit PNGs of the probabilities")
     parser.add_argument("--tile", type=int, metavar="N", help="cut larger images into tiles of N x N")
+    parser.add_argument(
+        "--backend", default="auto", choices=("auto", "onnxruntime", "openvino"), help="see sdi-plugin predict [auto]"
+    )
+    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16", "int8"), help="of openvino [the graph's]")
     parser.add_argument("--threads", type=int, metavar="N", help="of the CPU")
     arguments = parser.parse_args(argv)
     try:
-        predictor = Predictor(arguments.model, tile=arguments.tile, threads=arguments.threads, runtime="onnxruntime")
+        predictor = Predictor(
+            arguments.model,
+            tile=arguments.tile,
+            threads=arguments.threads,
+            runtime=arguments.backend,
+            precision=arguments.precision,
+        )
         summary = folder.predict(
             predictor,
             arguments.inputs,

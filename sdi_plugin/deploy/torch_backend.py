@@ -9,11 +9,13 @@ from torch import nn
 
 from sdi_plugin.deploy.loading import Loaded, load
 
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchBackend:
     """See `sdi_plugin.deploy.predictor.Backend`."""
+
+    runtime = "torch"
 
     def __init__(self, model: str | Path | Loaded, device: str, precision: str, threads: int | None):
         if precision not in _PRECISIONS:

@@ -12,6 +12,7 @@ class Brightness:
     """Logits = mean of the normalised channels; the other classes' logits are 0 and below."""
 
     identity = "brightness"
+    runtime = "numpy"
 
     def __init__(self, card: Card = PLAIN, channels: int = 3, classes: int = 1):
         self.card, self.channels, self.classes = card, channels, classes

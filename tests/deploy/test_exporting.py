@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -11,46 +12,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import nn
 
-from sdi_plugin import UNetV2, UNetV2Decoder, canvas, checkpoint
+from sdi_plugin import UNetV2, checkpoint
 from sdi_plugin.checkpoint import Card
 from sdi_plugin.cli import main
 from sdi_plugin.cli.demo.images import lesion_image
 from sdi_plugin.deploy import Exported, ExportError, Loaded, Predictor, export, exporting, graph
 from sdi_plugin.deploy.graph_backend import GraphBackend
+from tests.deploy.networks import CARD, Small, small
 
-CARD = Card(mean=(120, 110, 100), std=(60, 50, 40), labels=("background", "polyp"))
 IMAGE = lesion_image((4,), 96)[0].crop((0, 0, 96, 70))
-
-
-class Small(nn.Module):
-    """Two levels of a stand-in for an encoder, the decoder, and a head: quick to export."""
-
-    def __init__(self, classes: int):
-        super().__init__()
-        self.levels = nn.ModuleList([nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1)])
-        self.decoder = UNetV2Decoder([4, 6], 4, init="unit")
-        self.head = nn.Conv2d(4, classes, 1)
-
-    def forward(self, x):
-        padded = canvas.pad(x, 32)
-        fine = self.levels[0](padded)
-        y = self.decoder([fine, self.levels[1](fine.relu())])[0]
-        return canvas.to_image(self.head(y), x.shape[2:], padded.shape[2:])
-
-
-def small(card: Card = CARD, classes: int = 1) -> Loaded:
-    torch.manual_seed(0)
-    return Loaded(Small(classes).eval(), card, Path(__file__))
-
-
-@pytest.fixture(scope="module")
-def dynamic(tmp_path_factory):
-    """The folder of an ONNX file that keeps the images' size."""
-    out = tmp_path_factory.mktemp("exported")
-    assert export(small(), out).error < 1e-5
-    return out
 
 
 @pytest.mark.parametrize("source", [(7, 5), (64, 64), (97, 130)], ids=str)
@@ -73,10 +44,14 @@ def test_an_onnx_file_takes_pixels_of_any_size(dynamic, size, batch):
     np.testing.assert_allclose(probabilities, expected.sigmoid(), atol=1e-5)  # pyright: ignore
 
 
-@pytest.mark.parametrize("options", [{}, {"tile": 64}, {"size": (64, 96)}, {"flips": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"runtime": "openvino"}, {"runtime": "onnxruntime"}, {"tile": 64}, {"size": (64, 96)}, {"flips": True}],
+    ids=str,
+)
 def test_predictions_are_those_of_the_checkpoint(dynamic, options):
     expected = Predictor(small(), device="cpu", **options)(IMAGE)
-    predictor = Predictor(dynamic, runtime="onnxruntime", threads=1, **options)
+    predictor = Predictor(dynamic, threads=1, **options)
     np.testing.assert_allclose(predictor(IMAGE).probabilities, expected.probabilities, atol=1e-5)
     assert predictor.labels == CARD.labels
 
@@ -129,21 +104,33 @@ def test_a_network_that_torch_cannot_export_is_explained(tmp_path):
 
 
 def test_arguments_and_missing_packages_are_explained(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="a format of onnx, pt2"):
+    with pytest.raises(ValueError, match="a format of onnx, openvino, pt2"):
         export(small(), tmp_path, format="tflite")
     with pytest.raises(ValueError, match='"dynamic" or None'):
         export(small(), tmp_path, size="large")
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"precision": "fp8"}, "a precision of fp32, fp16, bf16, int8"),
+        ({"precision": "bf16", "format": "pt2"}, "for pt2 fp32"),
+        ({"precision": "int8"}, "a folder of images, for int8"),
+        ({"calibrate": tmp_path}, "a folder of images, for int8"),
+    )
+    for options, said in refused:
+        with pytest.raises(ValueError, match=said):
+            export(small(), tmp_path, **options)
     monkeypatch.setattr(exporting.frameworks, "version", lambda name: None)
-    with pytest.raises(ImportError, match=r"sdi-plugin\[deploy\]"):
-        export(small(), tmp_path)
+    for format, extra in (("onnx", "deploy"), ("openvino", "openvino")):
+        with pytest.raises(ImportError, match=rf"sdi-plugin\[{extra}\]"):
+            export(small(), tmp_path, format=format)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"runtime": "torch"}, "got one for onnxruntime"),
-        ({"runtime": "openvino"}, "a runtime of auto, torch"),
-        ({"precision": "bfloat16"}, "float32 on the CPU"),
+        ({"runtime": "torch"}, "got one for openvino or onnxruntime"),
+        ({"runtime": "tvm"}, "a runtime of auto, torch"),
+        ({"device": "cuda"}, "the CPU for an exported graph"),
+        ({"precision": "int8"}, "Export it in int8"),
+        ({"precision": "bf16", "runtime": "onnxruntime"}, "Export it with that precision, or use openvino"),
     ],
     ids=str,
 )
@@ -164,9 +151,11 @@ def test_another_json_and_a_changed_graph_are_refused(dynamic, tmp_path):
         Predictor("x.safetensors", runtime="onnxruntime")
 
 
-def test_the_runner_needs_no_torch(dynamic, tmp_path):
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_the_runner_needs_no_torch(dynamic, tmp_path, backend):
     IMAGE.save(tmp_path / "a.png")
     arguments = [str(dynamic / "model.json"), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    arguments += ["--backend", backend]
     without = "import sys; sys.modules['torch'] = None; from sdi_plugin.deploy.run import main; sys.exit(main())"
     subprocess.run([sys.executable, "-c", without, *arguments], check=True)
     with Image.open(tmp_path / "out" / "masks" / "a.png") as mask:
@@ -201,7 +190,7 @@ def test_the_export_command_says_what_it_wrote_and_why_it_did_not(tmp_path, monk
     monkeypatch.setattr(exporting, "export", stand_in)
     command = ["export", "x.safetensors", "--out", str(tmp_path / "out"), "--format", "pt2", "--size"]
     assert main([*command, "48x64"]) == 0
-    assert given == {"format": "pt2", "size": (48, 64), "raw": False}
+    assert given == {"format": "pt2", "precision": "fp32", "size": (48, 64), "raw": False, "calibrate": None}
     assert "at most 2.0e-07 of the largest; assumed: the normalisation" in capsys.readouterr().out
     assert main([*command, "dynamic", "--raw"]) == 2
     assert given["size"] == "dynamic"

@@ -39,7 +39,7 @@ def test_a_whole_image_is_resized_for_the_network_and_its_logits_back(file):
     assert prediction.mask.shape == (70, 96)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_files_images_and_arrays_are_the_same(file, tmp_path, precision):
     IMAGE.save(tmp_path / "a.png")
     predict = Predictor(file, precision=precision, flips=True, threads=torch.get_num_threads())
@@ -113,7 +113,7 @@ def test_arguments_out_of_range_are_refused(options, said):
 
 
 def test_an_unknown_precision_and_other_arrays_are_refused(file):
-    with pytest.raises(ValueError, match="expected a precision of float32"):
+    with pytest.raises(ValueError, match="expected a precision of fp32"):
         Predictor(file, precision="int3")
     with pytest.raises(ImageError, match="uint8 or uint16"):
         predictor()(np.zeros((8, 8)))
