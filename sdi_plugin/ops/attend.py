@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from sdi_plugin.ops import checks, library, plain, reference
+from sdi_plugin.ops import checks, cpu, library, plain, reference
+from sdi_plugin.ops.cpu import attend as kernel
 
 _NAME = "sdi_plugin::attend_and_reduce_stage"
 _GROUPS = 5  # fs, fc1, fc2, conv7, conv1
@@ -56,7 +57,7 @@ def _is_served(groups: Sequence[Sequence[Tensor]], tensors: Sequence[Tensor]) ->
 
 def _backend(device: torch.device) -> ModuleType:
     """The module whose forward and backward compute the op on a device."""
-    return plain
+    return kernel if device.type == "cpu" and cpu.serves(device) else plain
 
 
 @custom_op(_NAME, mutates_args=(), device_types=("cpu", "cuda"))

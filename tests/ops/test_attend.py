@@ -1,5 +1,11 @@
 """attend_and_reduce: errors against float64, ties of maxima, what backward keeps, and torch's machinery around it."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch.func import grad, vmap
@@ -9,7 +15,9 @@ from benchmarks.memory import saved_bytes
 from sdi_plugin import SDISkip, UNetV2Decoder, ops
 from sdi_plugin.ops import (
     attend,
+    cpu,
     flops,  # noqa: F401  registers the formulas
+    plain,
     reference,
 )
 
@@ -41,7 +49,7 @@ def make(batch, channels, outputs, size, dtype=torch.float64, *, values=torch.ra
 
 def run(function, case, dtype):
     """Output and every gradient of sum(output * fixed weights)."""
-    leaves = [t.to(dtype).requires_grad_() for t in case]
+    leaves: list[Any] = [t.to(dtype).requires_grad_() for t in case]
     output = function(*leaves)
     upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
     return [output.detach(), *torch.autograd.grad(output, leaves, upstream)]
@@ -57,19 +65,26 @@ WAYS = {"api": ours, "op": op}
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES.keys())
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-def test_error_is_at_most_twice_that_of_eager_torch(shape, dtype):
+def test_error_is_at_most_twice_that_of_eager_torch(shape, dtype, backend):
     case = make(*shape, dtype)
-    exact, found, plain = (run(f, case, d) for f, d in ((theirs, torch.float64), (ours, dtype), (theirs, dtype)))
-    for name, e, a, b in zip(NAMES, exact, found, plain, strict=True):
+    exact, found, eager = (run(f, case, d) for f, d in ((theirs, torch.float64), (ours, dtype), (theirs, dtype)))
+    for name, e, a, b in zip(NAMES, exact, found, eager, strict=True):
         assert a.dtype == dtype
         # Two units in the last place of the whole, where eager torch happens to be exact.
         allowed = 2 * (b - e).norm() + 2 * torch.finfo(dtype).eps * e.norm()
         assert (a - e).norm() <= allowed, name
 
 
+@pytest.fixture(params=["kernel", "torch"])
+def backend(request, monkeypatch):
+    """The C++ kernel if there is one, and torch's own ops, which serve elsewhere."""
+    if request.param == "torch":
+        monkeypatch.setattr(attend, "_backend", lambda device: plain)
+
+
 @pytest.mark.parametrize("function", WAYS.values(), ids=WAYS.keys())
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-def test_float64_is_exact(shape, function):
+def test_float64_is_exact(shape, function, backend):
     case = make(*shape)
     torch.testing.assert_close(run(function, case, torch.float64), run(theirs, case, torch.float64))
 
@@ -85,7 +100,7 @@ TIES = {
 
 @pytest.mark.parametrize("size", [(5, 7), (2, 3, 4), (1, 1)], ids=["2d", "3d", "one-pixel"])
 @pytest.mark.parametrize("values", TIES.values(), ids=TIES.keys())
-def test_equal_maxima_share_the_gradient(values, size):
+def test_equal_maxima_share_the_gradient(values, size, backend):
     case = make(2, 6, 4, size, values=values)
     torch.testing.assert_close(run(ours, case, torch.float64), run(theirs, case, torch.float64))
 
@@ -101,7 +116,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("size", [(9, 8), (3, 4, 5)], ids=["2d", "3d"])
 @pytest.mark.parametrize("arrange", LAYOUTS.values(), ids=LAYOUTS.keys())
-def test_any_memory_layout(arrange, size):
+def test_any_memory_layout(arrange, size, backend):
     f, *weights = [t.float() for t in make(2, 16, 6, size)]
     arranged = arrange(f)
     results = []
@@ -113,7 +128,7 @@ def test_any_memory_layout(arrange, size):
     torch.testing.assert_close(*results)
 
 
-def test_maps_are_channels_last_and_gradients_laid_out_as_what_they_belong_to():
+def test_maps_are_channels_last_and_gradients_laid_out_as_what_they_belong_to(backend):
     f, *weights = [t.float() for t in make(2, 16, 6, (9, 8))]
     for layout in (torch.contiguous_format, torch.channels_last):
         leaves = [f.to(memory_format=layout).requires_grad_(), *[w.requires_grad_() for w in weights]]
@@ -147,11 +162,13 @@ def test_what_is_frozen_has_no_gradient_and_changes_no_other(function, frozen):
     upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
     output.backward(upstream)
     for i, (leaf, expected) in enumerate(zip(leaves, every, strict=True)):
-        assert leaf.grad is None if i in frozen else torch.equal(leaf.grad, expected)
+        gradient = leaf.grad
+        assert (gradient is None) == (i in frozen)
+        assert gradient is None or torch.equal(gradient, expected)
 
 
 @pytest.mark.parametrize("size", [(40, 36), (12, 10, 9)], ids=["2d", "3d"])
-def test_backward_keeps_f_the_result_and_three_numbers_per_pixel(size):
+def test_backward_keeps_f_the_result_and_three_numbers_per_pixel(size, backend):
     case = [t.float().requires_grad_() for t in make(1, 64, 8, size)]
     _, kept = saved_bytes(lambda: ours(*case), without=case[1:])
     pixels = torch.Size(size).numel()
@@ -264,3 +281,34 @@ def test_flops_are_counted():
         output.sum().backward()
     assert forward == 2 * 2 * (30 * (32 * 8 + 2 * 49) + 3 * 2 * 32)
     assert counter.get_total_flops() == 3 * forward
+
+
+@pytest.mark.skipif(bool(cpu.reason()), reason="the CPU kernel is off")
+@pytest.mark.parametrize("shape", [(3, 40, 12, (60, 20)), (2, 24, 8, (9, 6, 5))], ids=["2d", "3d"])
+def test_the_same_bits_on_every_run_and_for_any_number_of_threads(shape):
+    case, threads, results = make(*shape), torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3, 3):
+            torch.set_num_threads(count)
+            results.append(run(ours, case, torch.float32))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_is_as_exact(isa):
+    code = (
+        "import sys, torch; sys.path.insert(0, sys.argv[2])\n"
+        "from sdi_plugin.ops import cpu; from tests.ops import test_attend as t\n"
+        "if cpu.reason() or cpu.isa() != sys.argv[1]: raise SystemExit(3)\n"
+        "for shape in (t.SHAPES['2d'], t.SHAPES['odd'], t.SHAPES['3d'], (1, 70, 33, (40, 33))):\n"
+        "    case = t.make(*shape)\n"
+        "    torch.testing.assert_close(*[t.run(f, case, torch.float64) for f in (t.ours, t.theirs)])\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, isa, str(Path(__file__).parents[2])]
+    status = subprocess.run(command, env={**os.environ, "SDI_PLUGIN_ISA": isa}).returncode
+    if status == 3:
+        pytest.skip(f"this processor has no {isa}")
+    assert status == 0
