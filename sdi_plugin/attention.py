@@ -1,12 +1,11 @@
 """CBAM's attention (Woo et al. 2018, arXiv 1807.06521) for images and volumes, and U-Net v2's reduction with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 
-from sdi_plugin import dimension
-from sdi_plugin.recompute import maybe_checkpoint
+from sdi_plugin import dimension, ops, precision
+from sdi_plugin.ops import reference
 
 
 class ChannelAttention(nn.Module):
@@ -44,12 +43,7 @@ class ChannelAttention(nn.Module):
         self.fc2 = dimension.conv(dim)(hidden, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        pixels = tuple(range(2, x.ndim))
-        mean, maximum = x.mean(pixels, keepdim=True), x.amax(pixels, keepdim=True)
-        return torch.sigmoid(self._mlp(mean) + self._mlp(maximum))
-
-    def _mlp(self, x: Tensor) -> Tensor:
-        return self.fc2(torch.relu(self.fc1(x)))
+        return reference.channel_gate(x, self.fc1.weight, self.fc2.weight)
 
 
 class SpatialAttention(nn.Module):
@@ -82,8 +76,7 @@ class SpatialAttention(nn.Module):
         self.conv = dimension.conv(dim)(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, maximum = x.mean(1, keepdim=True), x.amax(1, keepdim=True)
-        return torch.sigmoid(self.conv(torch.cat([mean, maximum], dim=1)))
+        return reference.pixel_gate(x, self.conv.weight)
 
 
 class AttentiveReduction(nn.Module):
@@ -99,6 +92,8 @@ class AttentiveReduction(nn.Module):
 
     Shape:
         f: (B, in_channels, *S). Returns (B, channels, *S).
+
+    Backward keeps f and the gates (`sdi_plugin.ops.attend_and_reduce_stage`), so there is nothing to checkpoint.
     """
 
     def __init__(
@@ -113,12 +108,19 @@ class AttentiveReduction(nn.Module):
         self.spatial_attention = SpatialAttention(dim=dim)
         self.conv = dimension.conv(dim)(in_channels, channels, 1, bias=False)
         self.bn = norm(channels) if callable(norm) else dimension.norm(norm, channels, dim)
-        self.checkpointing = False
 
     def forward(self, f: Tensor) -> Tensor:
-        # The norm is outside the checkpoint: if recomputed, it would update its running statistics twice.
-        return self.bn(maybe_checkpoint(self._attend, f, enabled=self.checkpointing and self.training))
+        return reduce([self], [f])[0]
 
-    def _attend(self, f: Tensor) -> Tensor:
-        x = self.channel_attention(f) * f
-        return self.conv(self.spatial_attention(x) * x)
+
+def reduce(modules: Sequence[AttentiveReduction], fs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs of the modules, each for its level, in one call of the op."""
+    attended = ops.attend_and_reduce_stage(
+        fs,
+        [module.channel_attention.fc1.weight for module in modules],
+        [module.channel_attention.fc2.weight for module in modules],
+        [module.spatial_attention.conv.weight for module in modules],
+        [module.conv.weight for module in modules],
+        out_dtype=precision.autocast_dtype(fs[0]),
+    )
+    return [module.bn(g) for module, g in zip(modules, attended, strict=True)]

@@ -24,7 +24,7 @@ class UNetV2Decoder(nn.Module):
         init: "paper", torch's default initialisation; or "unit": SDI's terms start at 1 + noise (see `SDI`), and up
             halves the mean square of its input, so that y keeps its scale over any number of levels.
         reduction_norm: the norm after the 1x1 reductions, see `SDISkip`.
-        checkpointing: recompute attention and SDI in backward instead of storing their maps.
+        checkpointing: recompute SDI in backward instead of storing its maps, see `SDISkip`.
 
     Shape:
         features: L tensors (B, in_channels[j], *S_j), fine to coarse. Returns the L features y (B, C, *S_j), finest

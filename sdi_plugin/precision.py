@@ -14,6 +14,14 @@ def is_float16(x: Tensor) -> bool:
     return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
 
 
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The dtype of what a layer returns for x under autocast; None without it, and for float64, which it leaves."""
+    device = x.device.type
+    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
+        return None
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
 def float32_stays(x: Tensor) -> AbstractContextManager[object]:
     """A context that turns autocast off if it is in float16 and x is float32, so that layers do not overflow.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sdi_plugin import dimension, ops, precision
-from sdi_plugin.attention import AttentiveReduction
+from sdi_plugin.attention import AttentiveReduction, reduce
 from sdi_plugin.recompute import maybe_checkpoint
 
 INITS = ("paper", "unit")
@@ -186,7 +186,8 @@ class SDISkip(nn.Module):
         norm, fusion, init: those of `SDI`.
         reduction_norm: the norm after the 1x1 reductions: "batch" as in the paper, "layer", None, or a function from a
             number of channels to a module.
-        checkpointing: recompute the attention and SDI in backward instead of storing their maps.
+        checkpointing: recompute SDI in backward instead of storing its maps. The fused ops of the attention and of SDI
+            store none, so this saves memory only where SDI's is not available (`sdi_plugin.ops.backends`).
 
     Shape:
         features: L tensors (B, in_channels[j], *S_j), fine to coarse.
@@ -261,14 +262,14 @@ class SDISkip(nn.Module):
             sdi.init_unit()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        for module in (*self.reductions, *self._targeted()):
-            cast(AttentiveReduction | SDI, module).checkpointing = enable
+        for module in self._targeted():
+            module.checkpointing = enable
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         check_features("SDISkip", features, self.in_channels, self.dim)
         if self.training and isinstance(self.reductions[0].bn, nn.BatchNorm2d | nn.BatchNorm3d):
             check_batch_norm("SDISkip", features)
-        xs = [reduction(f) for reduction, f in zip(self.reductions, features, strict=True)]
+        xs = reduce([cast(AttentiveReduction, module) for module in self.reductions], features)
         fused = fuse(self._targeted(), xs, self.targets)
         with precision.float32_stays(fused[0]):
             return [self.projections[level](h) for level, h in zip(self.targets, fused, strict=True)]

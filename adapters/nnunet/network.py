@@ -29,7 +29,7 @@ class PlanUNetV2(nn.Module):
             product past float16 with six stages or more: the trainers and planners of this package write "layer" and
             "asinh" into their plans.
         init: initialisation of the decoder, "unit" or "paper"; see `sdi_plugin.UNetV2Decoder`.
-        checkpointing: recompute attention and SDI in backward instead of storing their maps.
+        checkpointing: recompute SDI in backward instead of storing its maps, see `SDISkip`.
         encoder: the plan's other settings of the encoder: conv_op, kernel_sizes, strides, norm_op and so on.
 
     Shape:
@@ -89,10 +89,9 @@ class PlanUNetV2(nn.Module):
 
         Convention:
             Counted as nnU-Net does: every convolution's output once, which stands for the two maps that autograd keeps
-            of it (before and after its norm). Autograd also keeps the attention's two products per level: one is
-            counted, none with checkpointing. SDI's convolutions count as one map: the fused op never stores their
-            outputs, and the estimate holds where that op is available (`python -m benchmarks.nnunet --peak` has the
-            figures).
+            of it (before and after its norm). Of the attention autograd also keeps three numbers per pixel of a level:
+            two are counted. SDI's convolutions count as one map: the fused op never stores their outputs, and the
+            estimate holds where that op is available (`python -m benchmarks.nnunet --peak` has the figures).
         """
         dim = convert_conv_op_to_dim(self.encoder.conv_op)
         if len(input_size) != dim:
@@ -104,9 +103,7 @@ class PlanUNetV2(nn.Module):
         size, levels = list(input_size), len(self.encoder.strides)
         for level, stride in enumerate(self.encoder.strides):
             size = [axis // step for axis, step in zip(size, stride, strict=True)]
-            recomputed = cast(Any, self.decoder.skip.reductions[level]).checkpointing
-            attention = 0 if recomputed else self.encoder.output_channels[level] + 1
-            reduced_and_fused = 2 * self.channels
+            attention, reduced_and_fused = 2, 2 * self.channels
             upsampled = self.channels if level < levels - 1 else 0
             head = cast(int, self.decoder.seg_layers[0].out_channels) if self._has_head(level) else 0
             total += np.prod([attention + reduced_and_fused + upsampled + head, *size], dtype=np.int64)

@@ -71,7 +71,7 @@ class nnUNetTrainerUNetV2(nnUNetTrainer):  # noqa: N801  nnU-Net finds trainers 
             self.bare_network.decoder.set_grad_checkpointing(True)
             self.print_to_log_file(
                 f"U-Net v2: no fused kernel is available for SDI on {self.device.type} ({reason}). To save memory, "
-                "attention and SDI are recomputed in backward."
+                "SDI is recomputed in backward."
             )
 
     @property

@@ -8,10 +8,98 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import checks, library, reference
+from sdi_plugin.ops import attend, checks, library, reference
 from sdi_plugin.ops.reference import FUSIONS
 
-__all__ = ["FUSIONS", "backends", "resize", "resize_smooth_multiply", "resize_smooth_multiply_stage"]
+__all__ = [
+    "FUSIONS",
+    "attend_and_reduce",
+    "attend_and_reduce_stage",
+    "backends",
+    "resize",
+    "resize_smooth_multiply",
+    "resize_smooth_multiply_stage",
+]
+
+
+def attend_and_reduce(
+    f: Tensor, fc1: Tensor, fc2: Tensor, conv7: Tensor, conv1: Tensor, *, out_dtype: torch.dtype | None = None
+) -> Tensor:
+    """Gate a level's channels, then its pixels, as CBAM does, and reduce the channels by a 1x1 convolution.
+
+    x = ca(f) * f;  x = sa(x) * x;  g = conv1 * x        Peng et al. 2023, arXiv 2311.17791, eq. 1-2
+    ca(f) = sigmoid( MLP(mean over pixels) + MLP(maximum over pixels) ),  MLP(v) = fc2 * relu(fc1 * v)
+    sa(x) = sigmoid( conv7 * [mean over channels, maximum over channels] )        arXiv 1807.06521, eq. 2-3
+
+    Args:
+        f: the level's features.
+        fc1, fc2: the two layers of the MLP, as 1x1 convolutions without bias.
+        conv7: the 7x7 (7x7x7) convolution of the pixels' gate, zero padding, no bias.
+        conv1: the 1x1 convolution that reduces the channels, no bias.
+        out_dtype: dtype of the result; that of f by default.
+
+    Shape:
+        f: (B, C, *S); fc1: (H, C, 1, 1[, 1]); fc2: (C, H, 1, 1[, 1]); conv7: (1, 2, 7, 7[, 7]); conv1:
+        (C_out, C, 1, 1[, 1]). Returns (B, C_out, *S).
+
+    Convention:
+        The gradient of a maximum is shared between equal values, as that of torch's amax.
+
+    This is `attend_and_reduce_stage` for one level; see there which kernels compute it, and what backward keeps.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import ops
+        >>> f, fc1, fc2 = torch.randn(1, 64, 20, 30), torch.randn(4, 64, 1, 1), torch.randn(64, 4, 1, 1)
+        >>> ops.attend_and_reduce(f, fc1, fc2, torch.randn(1, 2, 7, 7), torch.randn(32, 64, 1, 1)).shape
+        torch.Size([1, 32, 20, 30])
+    """
+    return attend.attend_and_reduce_stage([f], [fc1], [fc2], [conv7], [conv1], out_dtype=out_dtype)[0]
+
+
+def attend_and_reduce_stage(
+    fs: Sequence[Tensor],
+    fc1: Sequence[Tensor],
+    fc2: Sequence[Tensor],
+    conv7: Sequence[Tensor],
+    conv1: Sequence[Tensor],
+    *,
+    out_dtype: torch.dtype | None = None,
+) -> list[Tensor]:
+    """`attend_and_reduce` of several levels in one call.
+
+    Args:
+        fs: the features, one map per level.
+        fc1, fc2, conv7, conv1: the weights, one of each per level.
+        out_dtype: dtype of the results; that of the level's features by default.
+
+    Shape:
+        As for `attend_and_reduce`, level by level; the levels have one batch size. Returns one tensor (B, C_out, *S)
+        per level.
+
+    Raises:
+        ValueError: the numbers of weights are not one of each per level; a map without pixels. A batch of 0 has an
+            empty result.
+
+    Backward keeps the inputs, the results, the gates, and the means and maxima from which the gates follow: per pixel
+    three numbers beside the C_out of the result, which the norm that follows keeps anyway. It recomputes everything
+    else. Gradient checkpointing has nothing more to save here.
+
+    A C++ kernel handles float32, float64, bfloat16 and float16 on CPUs, with bitwise equal results on every run and for
+    any number of threads; torch's own ops handle the same elsewhere, in the order that keeps so little. Under autocast
+    both take the tensors as they are. The plain reference handles everything else, as for
+    `resize_smooth_multiply_stage`; and torch.compile where there is no kernel.
+
+    Examples:
+        >>> import torch
+        >>> from sdi_plugin import ops
+        >>> fs = [torch.randn(1, 16, 8, 8), torch.randn(1, 32, 4, 4)]
+        >>> fc1, fc2 = [torch.randn(2, f.shape[1], 1, 1) for f in fs], [torch.randn(f.shape[1], 2, 1, 1) for f in fs]
+        >>> conv7, conv1 = torch.randn(2, 1, 2, 7, 7).unbind(), [torch.randn(8, f.shape[1], 1, 1) for f in fs]
+        >>> [g.shape for g in ops.attend_and_reduce_stage(fs, fc1, fc2, conv7, conv1)]
+        [torch.Size([1, 8, 8, 8]), torch.Size([1, 8, 4, 4])]
+    """
+    return attend.attend_and_reduce_stage(fs, fc1, fc2, conv7, conv1, out_dtype=out_dtype)
 
 
 def backends() -> dict[str, dict[str, bool | str]]:

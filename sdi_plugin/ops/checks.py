@@ -53,3 +53,30 @@ def is_uniform(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence
         and all(tuple(weight.shape) == shape for weight in weights)
         and all(tuple(bias.shape) == shape[:1] for bias in biases)
     )
+
+
+def attention_counts(fs: Sequence[Tensor], *parameters: Sequence[Tensor]) -> None:
+    if not len(fs) or any(len(group) != len(fs) for group in parameters):
+        raise ValueError(
+            f"attend_and_reduce: expected one fc1, fc2, conv7 and conv1 per level, got {len(fs)} levels and "
+            f"{', '.join(str(len(group)) for group in parameters)} of these. Pass one of each per level."
+        )
+
+
+def is_attention(fs: Sequence[Tensor], *parameters: Sequence[Tensor]) -> bool:
+    """Whether the shapes of attend_and_reduce are those that the kernels rely on."""
+
+    def fits(f: Tensor, fc1: Tensor, fc2: Tensor, conv7: Tensor, conv1: Tensor) -> bool:
+        channels, *size = f.shape[1:]
+        hidden, out, ones = fc1.shape[0], conv1.shape[0], (1,) * len(size)
+        return (
+            0 not in (channels, hidden, out, *size)
+            and tuple(fc1.shape) == (hidden, channels, *ones)
+            and tuple(fc2.shape) == (channels, hidden, *ones)
+            and tuple(conv7.shape) == (1, 2, *(7,) * len(size))
+            and tuple(conv1.shape) == (out, channels, *ones)
+        )
+
+    return all(f.ndim == fs[0].ndim and f.shape[0] == fs[0].shape[0] for f in fs) and all(
+        fits(*level) for level in zip(fs, *parameters, strict=True)
+    )

@@ -44,3 +44,20 @@ def _backward_flops(
 ) -> int:
     """The recomputed forward, and the products of its adjoint that are needed."""
     return (1 + needs_maps + needs_weights) * _flops(xs, weights, biases, targets)
+
+
+@register_flop_formula(torch.ops.sdi_plugin.attend_and_reduce_stage, get_raw=True)
+def _attend_flops(fs: Any, fc1: Any, fc2: Any, conv7: Any, conv1: Any, *args: Any, **kwargs: Any) -> int:
+    """Twice the multiply-adds of the reductions, of the pixels' convolutions and of the channels' dense layers."""
+    total = 0
+    for f, first, second, square, reduction in zip(fs, fc1, fc2, conv7, conv1, strict=True):
+        per_pixel = reduction.numel() + square.numel()
+        total += 2 * f.shape[0] * (math.prod(f.shape[2:]) * per_pixel + 2 * first.numel() + second.numel())
+    return total
+
+
+@register_flop_formula(torch.ops.sdi_plugin.attend_and_reduce_stage_backward, get_raw=True)
+def _attend_backward_flops(grads: Any, inputs: Any, kept: Any, needs_maps: bool = True, **kwargs: Any) -> int:
+    """One product for the weights' gradients, and one for those of the maps, of each of forward's."""
+    levels = len(inputs) // 5
+    return (1 + needs_maps) * _attend_flops(*[inputs[i * levels : (i + 1) * levels] for i in range(5)])

@@ -1,4 +1,7 @@
-"""The only file that uses torch.library: schema, fake, autograd and vmap of resize_smooth_multiply_stage."""
+"""resize_smooth_multiply_stage in torch.library: schema, fake, autograd, vmap; and which calls get a kernel.
+
+Only this file and attend.py use torch.library.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -15,8 +18,8 @@ from sdi_plugin.ops import checks, cpu, gpu, reference
 
 _NAME = "sdi_plugin::resize_smooth_multiply_stage"
 FORCE_REFERENCE = os.environ.get("SDI_PLUGIN_REFERENCE", "") not in ("", "0")
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_HAS_VMAP = hasattr(torch.library, "register_vmap")  # torch 2.5 or newer; in older ones the reference handles vmap
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+HAS_VMAP = hasattr(torch.library, "register_vmap")  # torch 2.5 or newer; in older ones the reference handles vmap
 _T = TypeVar("_T")
 _functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -39,7 +42,7 @@ def resize_smooth_multiply_stage(
         return reference.resize_smooth_multiply_stage(xs, weights, biases, targets, fusion=fusion, out_dtype=out_dtype)
     dtypes = [out_dtype or xs[target].dtype for target in targets]
     common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
-    if _is_plain((*xs, *weights, *biases)):
+    if is_plain((*xs, *weights, *biases)):
         outs = _Direct.apply(backend, len(xs), list(targets), common, fusion, *xs, *weights, *biases)
     else:
         outs = fused(list(xs), list(weights), list(biases), list(targets), common, fusion)
@@ -59,23 +62,23 @@ def backend_of(device: torch.device) -> ModuleType:
 
 def _serving(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> ModuleType | None:
     """The backend that accepts these tensors, or None for the reference."""
-    if FORCE_REFERENCE or _is_exporting() or _is_transformed() or xs[0].ndim not in (4, 5):
+    if FORCE_REFERENCE or is_exporting() or is_transformed() or xs[0].ndim not in (4, 5):
         return None
     device = xs[0].device
-    if any(t.device != device or t.dtype not in _DTYPES for t in (*xs, *weights, *biases)):
+    if any(t.device != device or t.dtype not in DTYPES for t in (*xs, *weights, *biases)):
         return None
     backend = backend_of(device)
     return backend if backend.serves(device) and checks.is_uniform(xs, weights, biases) else None
 
 
-def _is_exporting() -> bool:
+def is_exporting() -> bool:
     """Whether a program is being exported. It may run without this package, so it gets torch's own ops."""
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     # torch.onnx.export(dynamo=False) also traces.
     return exporting() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Whether forward-mode AD, or a transform of torch.func for which the op has no rule, is active.
 
     The op has a rule only for vmap. `_current_level`, `_are_functorch_transforms_active` and `get_interpreter_stack`
@@ -85,19 +88,33 @@ def _is_transformed() -> bool:
         return True
     if not torch._C._are_functorch_transforms_active():
         return False
-    if torch.compiler.is_compiling() or not _HAS_VMAP:
+    if torch.compiler.is_compiling() or not HAS_VMAP:
         return True
     stack = _functorch.get_interpreter_stack() or ()
     return any(level.key() != _functorch.TransformType.Vmap for level in stack)
 
 
-def _is_plain(tensors: Sequence[Tensor]) -> bool:
+def is_plain(tensors: Sequence[Tensor]) -> bool:
     """Whether nothing intercepts the dispatcher: torch.library's Python layers, slow for small maps, can be skipped."""
     return not (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
         or any(type(t) is not Tensor and type(t) is not torch.nn.Parameter for t in tensors)
+    )
+
+
+def is_followed(grads: Sequence[Tensor]) -> bool:
+    """Whether backward itself is differentiated, or intercepted by a transform.
+
+    In backward, grad mode is on only with create_graph. `is_grads_batched` passes tensors of torch's older vmap, which
+    the private `is_legacy_batchedtensor` of torch 2.4 to 2.14 detects.
+    """
+    return (
+        torch.is_grad_enabled()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or any(map(_functorch.is_legacy_batchedtensor, grads))
     )
 
 
@@ -219,9 +236,6 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None], needs: Sequence[bool]) 
     """The gradients that backward returns for xs, weights and biases; needs: for each of these, whether it needs one.
 
     Targets that nothing uses have no gradient: the kernel gets the others, and their weights and biases.
-
-    In backward, grad mode is on only with create_graph. `is_grads_batched` passes tensors of torch's older vmap, which
-    the private `is_legacy_batchedtensor` of torch 2.4 to 2.14 detects.
     """
     levels, (xs, weights, biases) = ctx.levels, _split(ctx.saved_tensors, ctx.levels)
     used = {i: grad for i, grad in enumerate(grads) if grad is not None}
@@ -233,12 +247,10 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None], needs: Sequence[bool]) 
     given, targets = list(used.values()), [ctx.targets[i] for i in used]
     groups = xs, [weights[term] for term in terms], [biases[term] for term in terms]
     tensors = [t for group in groups for t in group]
-    is_followed = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
-    is_followed = is_followed or forward_ad._current_level >= 0
-    if is_followed or any(map(_functorch.is_legacy_batchedtensor, given)):
+    if is_followed(given):
         found = _split(_reference_backward(given, tensors, levels, targets, ctx.fusion), levels)
     else:
-        kernel = backend_of(xs[0].device).backward if _is_plain((*given, *tensors)) else fused_backward
+        kernel = backend_of(xs[0].device).backward if is_plain((*given, *tensors)) else fused_backward
         only = {"needs_maps": needs_maps, "needs_weights": needs_weights}
         found = kernel(given, *groups, targets, ctx.fusion, **only)
     # A group that is not needed is empty.
@@ -295,5 +307,5 @@ def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tenso
     return outs, [0] * len(outs)
 
 
-if _HAS_VMAP:
+if HAS_VMAP:
     fused.register_vmap(_vmap)

@@ -97,3 +97,40 @@ def resize_smooth_multiply_stage(
 def bound(product: Tensor, scale: float) -> Tensor:
     """scale * asinh(product / scale), or the product itself if scale is 0."""
     return scale * torch.asinh(product / scale) if scale else product
+
+
+def attend_and_reduce(
+    f: Tensor, fc1: Tensor, fc2: Tensor, conv7: Tensor, conv1: Tensor, *, out_dtype: torch.dtype | None = None
+) -> Tensor:
+    """See `sdi_plugin.ops.attend_and_reduce`."""
+    x = channel_gate(f, fc1, fc2) * f
+    x = pixel_gate(x, conv7) * x
+    return _CONV[f.ndim - 2](x, conv1).to(out_dtype or f.dtype)
+
+
+def channel_gate(x: Tensor, fc1: Tensor, fc2: Tensor) -> Tensor:
+    """CBAM's gate (B, C, 1, ..., 1) of the channels, from their mean and maximum over the pixels."""
+    pixels, conv = tuple(range(2, x.ndim)), _CONV[x.ndim - 2]
+    pooled = x.mean(pixels, keepdim=True), x.amax(pixels, keepdim=True)
+    mean, maximum = (conv(torch.relu(conv(p, fc1)), fc2) for p in pooled)
+    return torch.sigmoid(mean + maximum)
+
+
+def pixel_gate(x: Tensor, conv7: Tensor) -> Tensor:
+    """CBAM's gate (B, 1, *S) of the pixels, from their mean and maximum over the channels."""
+    pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+    return torch.sigmoid(_CONV[x.ndim - 2](pooled, conv7, padding=conv7.shape[-1] // 2))
+
+
+def attend_and_reduce_stage(
+    fs: Sequence[Tensor],
+    fc1: Sequence[Tensor],
+    fc2: Sequence[Tensor],
+    conv7: Sequence[Tensor],
+    conv1: Sequence[Tensor],
+    *,
+    out_dtype: torch.dtype | None = None,
+) -> list[Tensor]:
+    """See `sdi_plugin.ops.attend_and_reduce_stage`."""
+    levels = zip(fs, fc1, fc2, conv7, conv1, strict=True)
+    return [attend_and_reduce(*level, out_dtype=out_dtype) for level in levels]

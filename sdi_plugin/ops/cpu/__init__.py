@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sdi_plugin.ops.cpu.stage import COSTS as COSTS
 from sdi_plugin.ops.cpu.stage import stage_plan
+from sdi_plugin.ops.plain import accumulator
 
 _ABI = 6  # version of the structures here and in stage.py; equal to kAbi in csrc/stage.h
 
@@ -32,6 +33,7 @@ def _load() -> tuple[Any, str]:
     library.sdi_use_team.argtypes = (ctypes.c_void_p,)
     library.sdi_use_team(team)
     library.sdi_isa.restype = ctypes.c_char_p
+    library.sdi_attend.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_int)
     library.sdi_run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_int)
     return library, ""
 
@@ -50,6 +52,11 @@ def _team() -> int | None:
 
 library, _reason = _load()
 _threads = torch.get_num_threads
+
+
+def threads() -> int:
+    """The number of threads for a call of the kernel."""
+    return _threads()
 
 
 def _use_one_thread() -> None:
@@ -92,7 +99,7 @@ def forward(
     fusion: str = "product",
 ) -> list[Tensor]:
     """See `sdi_plugin.ops.resize_smooth_multiply_stage`; returns maps in channels-last memory."""
-    dtype = _accumulator(xs)
+    dtype = accumulator(*xs)
     channels = weights[0].shape[0]
     # Exact channels-last strides: torch's memory formats leave those of axes of one element open.
     outs = [
@@ -100,7 +107,7 @@ def forward(
         for x in map(xs.__getitem__, targets)
     ]
     _run(dtype, fusion, targets, xs, weights, biases, outs)
-    return [_as(out, out_dtype) for out in outs]
+    return [in_dtype(out, out_dtype) for out in outs]
 
 
 def backward(
@@ -118,33 +125,29 @@ def backward(
 
     A group that is not needed is an empty list.
     """
-    dtype = _accumulator(xs)
+    dtype = accumulator(*xs)
     maps, parameters = (xs if needs_maps else ()), ((weights, biases) if needs_weights else ((), ()))
     x_grads, weight_grads, bias_grads = (
         [torch.empty(t.shape, dtype=dtype, device=t.device) for t in group] for group in (maps, *parameters)
     )
     _run(dtype, fusion, targets, xs, weights, biases, grads, x_grads, weight_grads, bias_grads, is_backward=True)
     return (
-        [_as(grad, x.dtype) for grad, x in zip(x_grads, maps, strict=True)],
-        [_like(grad, weight) for grad, weight in zip(weight_grads, parameters[0], strict=True)],
-        [_like(grad, bias) for grad, bias in zip(bias_grads, parameters[1], strict=True)],
+        [in_dtype(grad, x.dtype) for grad, x in zip(x_grads, maps, strict=True)],
+        [like(grad, weight) for grad, weight in zip(weight_grads, parameters[0], strict=True)],
+        [like(grad, bias) for grad, bias in zip(bias_grads, parameters[1], strict=True)],
     )
 
 
-def _accumulator(xs: Sequence[Tensor]) -> torch.dtype:
-    return torch.float64 if any(x.dtype == torch.float64 for x in xs) else torch.float32
-
-
-def _as(t: Tensor, dtype: torch.dtype) -> Tensor:
+def in_dtype(t: Tensor, dtype: torch.dtype) -> Tensor:
     """t in the dtype, with its sign in memory: torch.imag(z.conj()) is a view whose memory holds the negative."""
     # Calling `to` costs time even if it changes nothing.
     return t.resolve_neg() if t.dtype == dtype else t.detach().to(dtype)
 
 
-def _like(grad: Tensor, parameter: Tensor) -> Tensor:
+def like(grad: Tensor, parameter: Tensor) -> Tensor:
     """The gradient in the parameter's dtype and layout: the optimizer and DDP copy one of another layout."""
-    like = torch.empty_like(parameter)
-    return grad if grad.dtype == like.dtype and grad.stride() == like.stride() else like.copy_(grad)
+    wanted = torch.empty_like(parameter)
+    return grad if grad.dtype == wanted.dtype and grad.stride() == wanted.stride() else wanted.copy_(grad)
 
 
 def _run(
@@ -165,8 +168,8 @@ def _run(
     out_channels, in_channels = weights[0].shape[:2]
     # Keep a reference until the end: another thread's plans may evict this one, and its tables, from the cache.
     held = stage_plan(xs[0].shape[0], sizes, tuple(targets), out_channels, in_channels, dtype, fusion)
-    maps = [[_as(x, dtype) for x in group] for group in (xs, outs)]
-    parameters = [[_as(t, dtype).contiguous() for t in group] for group in (weights, biases)]
+    maps = [[in_dtype(x, dtype) for x in group] for group in (xs, outs)]
+    parameters = [[in_dtype(t, dtype).contiguous() for t in group] for group in (weights, biases)]
     arrays = (
         _views(maps[0]),
         *map(_pointers, parameters),

@@ -129,7 +129,7 @@ def test_compile():
 
 def test_options_reach_the_skip():
     model: Any = with_sdi(smp.Unet("resnet18", encoder_weights=None), 4, norm="batch", checkpointing=True)
-    assert model.sdi.reductions[0].checkpointing
+    assert model.sdi.sdi[0].checkpointing
     assert isinstance(model.sdi.sdi[0].norm, torch.nn.BatchNorm2d)
     model(torch.rand(2, 3, 64, 64)).mean().backward()
 

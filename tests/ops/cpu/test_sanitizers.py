@@ -43,7 +43,7 @@ def test_the_ops_tests_are_clean(kind, tmp_path):
         "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",
     }
     same_addresses = ["setarch", "-R"] if kind == "thread" and shutil.which("setarch") else []
-    files = [str(HERE / "test_kernel.py"), str(HERE.parent / "test_library.py")]
+    files = [str(HERE / "test_kernel.py"), *(str(HERE.parent / f"test_{name}.py") for name in ("attend", "library"))]
     command = [*same_addresses, sys.executable, "-m", "pytest", "-q", "-s", *files, "-k", TESTS]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]

@@ -53,8 +53,6 @@ const Kernel &kernel() {
 } // namespace
 } // namespace sdi
 
-#define SDI_EXPORT __attribute__((visibility("default")))
-
 extern "C" {
 
 SDI_EXPORT int64_t sdi_abi() { return sdi::kAbi; }

@@ -13,6 +13,8 @@
 
 #include <cstdint>
 
+#define SDI_EXPORT __attribute__((visibility("default"))) // functions that the host calls
+
 namespace sdi {
 
 constexpr int64_t kAbi = 6;

@@ -1,0 +1,18 @@
+#include "prelude.h"
+
+#include "attention.h"
+
+#if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))),                   \
+                             apply_to = function)
+#else
+#pragma GCC target("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx2", "fma")
+#endif
+#define SDI_ISA avx512
+#define SDI_VECTOR_BYTES 64
+#include "attend.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif
