@@ -70,6 +70,11 @@ class GraphBackend:
         self._run = runtimes.start(self.runtime, graph, threads, precision or own, required)
         self._output = 0 if raw else 1  # the logits
 
+    def expect(self, size: tuple[int, int]) -> None:
+        """Prepare for images of this size; others stay possible."""
+        if hasattr(self._run, "usual"):
+            self._run.usual = tuple(size)  # pyright: ignore[reportFunctionMemberAccess]
+
     def __call__(self, images: Array) -> Array:
         return self._run(images)[self._output]
 

@@ -140,6 +140,8 @@ class Predictor:
             )
         self.size = size or (None if tile else self.card.size)
         self.tile, self.overlap, self.batch = tile, overlap, batch
+        if isinstance(self.backend, GraphBackend):
+            self.backend.expect(self.size or (tile or TILE,) * 2)
         self.flips = _FLIPS if flips else _FLIPS[:1]
         self.threshold = self.card.threshold if threshold is None else threshold
         self.assumed = ""

@@ -35,7 +35,7 @@ def start(runtime: str, graph: Path, threads: int | None, precision: str, requir
     if find_spec(runtime) is None:
         raise ImportError(f"{graph.name} needs {runtime}. Install it: pip install {runtime}")
     if runtime == "openvino":
-        return _openvino(graph, threads, precision, required)
+        return _OpenVINO(graph, threads, precision, required)
     if required:
         raise ValueError(
             f"Predictor: expected the graph's own precision with {runtime}, got {precision}. Export it with "
@@ -54,18 +54,46 @@ def _onnxruntime(graph: Path, threads: int | None) -> Run:
     return lambda images: session.run(None, {"images": images})
 
 
-def _openvino(graph: Path, threads: int | None, precision: str, required: bool) -> Run:
-    import openvino
+class _OpenVINO:
+    """One program for images of any size, and a faster one for those of the usual size.
 
-    hint = _HINTS.get(precision, "f32")  # OpenVINO's own default is bf16 where the processor has it
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-    if threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    compiled = openvino.Core().compile_model(graph, "CPU", settings)
-    used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    if required and used != hint:
-        raise ValueError(f"Predictor: expected a processor that computes in {precision}, got one for {used} only.")
-    return lambda images: list(compiled(images).to_tuple())
+    Images go one by one: larger batches gain nothing on a CPU, and each image's result is then its own.
+    """
+
+    def __init__(self, graph: Path, threads: int | None, precision: str, required: bool):
+        import openvino
+
+        self._hint = _HINTS.get(precision, "f32")  # OpenVINO's own default is bf16 where the processor has it
+        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._hint, "PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+        self._core, self._graph, self._programs = openvino.Core(), graph, {}
+        self._precision = (precision, required)
+        self.usual: tuple[int, ...] | None = None
+        if required:
+            self._program(())
+
+    def __call__(self, images: Array) -> list[Array]:
+        size = images.shape[2:]
+        program = self._program(size if size == self.usual else ())
+        outputs = [program(images[index : index + 1]).to_tuple() for index in range(len(images))]
+        return [np.concatenate(each) for each in zip(*outputs, strict=True)]
+
+    def _program(self, size: tuple[int, ...]) -> Any:
+        if size not in self._programs:
+            model = self._core.read_model(self._graph)
+            shape = model.input(0).partial_shape
+            shape[0] = 1
+            for axis, length in enumerate(size, 2):
+                shape[axis] = length
+            model.reshape(shape)
+            program = self._core.compile_model(model, "CPU", self._settings)
+            used = program.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+            precision, required = self._precision
+            if required and used != self._hint:
+                raise ValueError(f"Predictor: expected a processor that computes in {precision}, got one for {used}.")
+            self._programs[size] = program
+        return self._programs[size]
 
 
 def _torch(graph: Path, threads: int | None) -> Run:
