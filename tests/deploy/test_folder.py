@@ -3,11 +3,6 @@
 import csv
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,7 +12,6 @@ from PIL import Image
 from sdi_plugin import SegmentationMetrics, UNetV2, checkpoint, deploy
 from sdi_plugin.checkpoint import Card
 from sdi_plugin.cli import main
-from sdi_plugin.cli.demo.images import lesion_image
 from sdi_plugin.deploy import predictor as predictors
 from sdi_plugin.deploy import results
 from tests.deploy.backends import predictor
@@ -188,41 +182,3 @@ def test_the_command_lists_bad_files_and_exits_with_1(folder, model, capsys):
 def test_an_input_that_names_nothing_is_an_error(folder, model, capsys):
     assert main(["predict", str(model), str(folder / "no*.png"), "--out", str(folder / "out")]) == 2
     assert "found no image" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_killed_process_leaves_nothing_half_written(tmp_path, model):
-    (tmp_path / "in").mkdir()
-    for i in range(40):
-        image = lesion_image((i,), 64)[0]
-        image.save(tmp_path / "in" / f"case{i}.png")
-        if i % 20 == 0:
-            (tmp_path / "in" / f"cut{i}.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
-
-    def command(out):
-        options = ["--overlays", "--contours", "--batch", "1"]
-        return [
-            sys.executable,
-            "-m",
-            "sdi_plugin",
-            "predict",
-            str(model),
-            str(tmp_path / "in"),
-            "--out",
-            str(out),
-            *options,
-        ]
-
-    assert subprocess.run(command(tmp_path / "unbroken"), capture_output=True).returncode == 1
-    generator, out = random.Random(0), tmp_path / "out"
-    for _ in range(2):
-        before = len(list(out.glob(".finished/*.json")))
-        process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and len(list(out.glob(".finished/*.json"))) <= before:
-            time.sleep(0.01)
-        time.sleep(generator.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert subprocess.run(command(out), capture_output=True).returncode == 1
-    assert contents(out) == contents(tmp_path / "unbroken")
-    assert not list(out.rglob("*.partial"))
