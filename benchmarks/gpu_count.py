@@ -20,8 +20,8 @@ from torch import Tensor
 
 from benchmarks import environment, gpu_inductor, markdown
 from benchmarks.gpu_record import Launch, channels_last, recorded
-from sdi_plugin.ops import gpu, reference
-from sdi_plugin.ops.gpu import launch, schedule
+from sdi_plugin.ops import reference
+from sdi_plugin.ops.gpu import call, launch, schedule
 
 CHANNELS = 32
 PAGE = environment.ROOT / "docs" / "gpu.md"
@@ -64,16 +64,17 @@ def compiled(stage: Stage, dtype: torch.dtype, backward: bool) -> Count:
 def ours(stage: Stage, dtype: torch.dtype, backward: bool) -> Count:
     """The host code runs; what it would launch is recorded."""
     xs, weights, biases = _case(stage, dtype, "meta")
-    targets = list(range(len(xs)))
+    tensors = [*xs, *weights, *biases]
+    plan = call.Plan(call.given(tensors, len(xs), range(len(xs)), "product", dtype))
     with recorded() as launches:
 
         def run(planned: schedule.Launch, *_: Any) -> None:
             launches.append(Launch(planned.kernel, planned.moved, planned.flops))
 
         with mock.patch.object(launch, "run", run):
-            outputs = gpu.forward(xs, weights, biases, targets, dtype)
+            outputs, packed = plan.forward(tensors)
             if backward:
-                gpu.backward(outputs, xs, weights, biases, targets)
+                plan.backward(outputs, tensors, packed)
     return count(launches)
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import reduce
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ _NAME = "sdi_plugin::resize_smooth_multiply_stage"
 FORCE_REFERENCE = os.environ.get("SDI_PLUGIN_REFERENCE", "") not in ("", "0")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 HAS_VMAP = hasattr(torch.library, "register_vmap")  # torch 2.5 or newer; in older ones the reference handles vmap
+_PLAIN = frozenset((Tensor, torch.nn.Parameter))
 _T = TypeVar("_T")
 _functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -34,6 +35,9 @@ def resize_smooth_multiply_stage(
     out_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
     """See `sdi_plugin.ops.resize_smooth_multiply_stage`: the fused op if it applies, otherwise the reference."""
+    key = _key(xs, weights, biases, targets, fusion, out_dtype)
+    if key is not None and (known := _known.get(key)) is not None:
+        return _run(known, [*xs, *weights, *biases])
     checks.counts(xs, weights, biases, targets)
     checks.fusion_name(fusion)
     checks.pixels("resize_smooth_multiply", [x.shape[2:] for x in xs])
@@ -42,11 +46,65 @@ def resize_smooth_multiply_stage(
         return reference.resize_smooth_multiply_stage(xs, weights, biases, targets, fusion=fusion, out_dtype=out_dtype)
     dtypes = [out_dtype or xs[target].dtype for target in targets]
     common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
+    if key is not None:
+        return _run(_remember(key, common, dtypes), [*xs, *weights, *biases])
     if is_plain((*xs, *weights, *biases)):
         outs = _Direct.apply(backend, len(xs), list(targets), common, fusion, *xs, *weights, *biases)
     else:
         outs = fused(list(xs), list(weights), list(biases), list(targets), common, fusion)
+    return _cast(outs, dtypes)
+
+
+def _cast(outs: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
     return [out if out.dtype == dtype else out.to(dtype) for out, dtype in zip(outs, dtypes, strict=True)]
+
+
+class _Known(NamedTuple):
+    """A call on a GPU that has passed all checks, and would again: they depend on its key alone."""
+
+    plan: Any
+    dtypes: list[torch.dtype]  # of the results, if these differ from the plan's
+
+
+_known: dict[Any, _Known] = {}
+_MOST_KNOWN = 256
+
+
+def _key(
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    targets: Sequence[int],
+    fusion: str,
+    out_dtype: torch.dtype | None,
+) -> Any:
+    """All that the checks and the plan of a call on a GPU depend on; None if it is another call, or not a plain one."""
+    if torch.compiler.is_compiling() or not xs or backend_of(xs[0].device) is not gpu:
+        return None
+    tensors = [*xs, *weights, *biases]
+    if FORCE_REFERENCE or is_exporting() or is_transformed() or not is_plain(tensors):
+        return None
+    from sdi_plugin.ops.gpu import call
+
+    return call.given(tensors, len(xs), targets, fusion, out_dtype)
+
+
+def _remember(key: Any, common: torch.dtype, dtypes: list[torch.dtype]) -> _Known:
+    from sdi_plugin.ops.gpu import call
+
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    made = _Known(call.plan(key._replace(out_dtype=common)), [] if set(dtypes) == {common} else dtypes)
+    _known[key] = made
+    return made
+
+
+def _run(known: _Known, tensors: Sequence[Tensor]) -> list[Tensor]:
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        outs = list(_Planned.apply(known.plan, *tensors))
+    else:
+        outs, _ = known.plan.forward(tensors)
+    return _cast(outs, known.dtypes) if known.dtypes else outs
 
 
 def reasons() -> dict[str, str]:
@@ -100,7 +158,7 @@ def is_plain(tensors: Sequence[Tensor]) -> bool:
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
-        or any(type(t) is not Tensor and type(t) is not torch.nn.Parameter for t in tensors)
+        or not _PLAIN.issuperset(map(type, tensors))
     )
 
 
@@ -237,7 +295,7 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None], needs: Sequence[bool]) 
 
     Targets that nothing uses have no gradient: the kernel gets the others, and their weights and biases.
     """
-    levels, (xs, weights, biases) = ctx.levels, _split(ctx.saved_tensors, ctx.levels)
+    levels, (xs, weights, biases) = ctx.levels, _split(ctx.saved_tensors[: len(needs)], ctx.levels)
     used = {i: grad for i, grad in enumerate(grads) if grad is not None}
     terms = [i * levels + level for i in used for level in range(levels)]
     x_needs, *parameter_needs = _split(needs, levels)
@@ -288,6 +346,31 @@ class _Direct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         return None, None, None, None, None, *_gradients(ctx, grads, ctx.needs_input_grad[5:])
+
+
+class _Planned(torch.autograd.Function):
+    """The same on a GPU, by a plan: backward reads the weights as forward has packed them."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: Any, *tensors: Tensor) -> Any:
+        outs, packed = plan.forward(tensors)
+        ctx.plan, ctx.levels, ctx.targets, ctx.fusion = plan, plan.levels, plan.targets, plan.fusion
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, packed)
+        return tuple(outs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        plan, levels, (_, *needs) = ctx.plan, ctx.levels, ctx.needs_input_grad
+        given = [grad for grad in grads if grad is not None]
+        *tensors, packed = ctx.saved_tensors
+        is_whole = len(given) == len(grads) and not is_followed(given) and is_plain((*given, *tensors, packed))
+        if not (is_whole and plan.takes(tensors[:levels], packed)):
+            return None, *_gradients(ctx, grads, needs)
+        needs_maps, needs_weights = True in needs[:levels], True in needs[levels:]
+        found = plan.backward(given, tensors, packed, needs_maps=needs_maps, needs_weights=needs_weights)
+        none = [None] * len(tensors)
+        return None, *(found[0] or none[:levels]), *(found[1] or none[levels::2]), *(found[2] or none[levels::2])
 
 
 def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tensor], list[int]]:

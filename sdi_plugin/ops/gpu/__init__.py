@@ -9,7 +9,6 @@ import importlib.util
 import math
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -66,10 +65,8 @@ def forward(
     # Imported on the first call: it takes a quarter of the package's time, and CPUs never need it.
     from sdi_plugin.ops.gpu import call
 
-    with _on(xs[0].device):
-        outs = [call.empty_channels_last(xs[target], weights[0].shape[0], out_dtype) for target in targets]
-        call.forward(call.prepare(xs, weights, biases, targets, fusion), outs)
-        return outs
+    tensors = [*xs, *weights, *biases]
+    return call.plan(call.given(tensors, len(xs), targets, fusion, out_dtype)).forward(tensors)[0]
 
 
 def backward(
@@ -90,18 +87,7 @@ def backward(
     """
     from sdi_plugin.ops.gpu import call
 
-    with _on(xs[0].device):
-        made = call.prepare(xs, weights, biases, targets, fusion)
-        maps = [call.empty_channels_last(x, x.shape[1], x.dtype) for x in xs] if needs_maps else []
-        weight_grads, bias_grads = (
-            [torch.empty_like(t) for t in group] if needs_weights else [] for group in (weights, biases)
-        )
-        call.backward(made, [call.channels_last(grad) for grad in grads], maps, weight_grads, bias_grads)
-        return maps, weight_grads, bias_grads
-
-
-def _on(device: torch.device) -> AbstractContextManager[object]:
-    """The kernels run on the current device."""
-    if device.type != "cuda" or device.index == torch.cuda.current_device():
-        return nullcontext()
-    return torch.cuda.device(device)
+    tensors = [*xs, *weights, *biases]
+    plan = call.plan(call.given(tensors, len(xs), targets, fusion, grads[0].dtype))
+    found = plan.backward(grads, tensors, plan.pack(tensors), needs_maps=needs_maps, needs_weights=needs_weights)
+    return list(found[0]), list(found[1]), list(found[2])

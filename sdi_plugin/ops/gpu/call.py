@@ -1,127 +1,294 @@
-"""One call of `sdi_plugin.ops.gpu`: allocates the workspaces and results, and runs the schedule's launches."""
+"""A call of `sdi_plugin.ops.gpu`: its plan, made once per shapes, strides, dtypes, devices and settings."""
 
 import math
-from collections.abc import Sequence
-from functools import reduce
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, reduce
+from itertools import count, islice
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from sdi_plugin.ops import reference
-from sdi_plugin.ops.gpu import INTERPRETED, launch, schedule
-from sdi_plugin.ops.gpu.schedule import Chunk, Schedule
+from sdi_plugin.ops.gpu import INTERPRETED, schedule
+from sdi_plugin.ops.gpu.program import Program, Step, Workspace, step
+from sdi_plugin.ops.gpu.schedule import Chunk
 
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_T = TypeVar("_T")
+Layout = tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides
 
 
-class Call(NamedTuple):
-    """What forward and backward both need. Of a tensor the kernels read only the memory."""
+class Given(NamedTuple):
+    """All that a plan depends on. Of tensors: xs, weights and biases in one list."""
 
-    schedule: Schedule
-    maps: tuple[Tensor, ...]  # the levels in the maps' dtype: (B, *S, C), or all (B, C, *S), in memory
-    accumulator: torch.dtype
-    in_place: bool
-    is_in_layout: bool  # whether the schedule's strides of the weights are those of the caller's
-    kernels: Tensor
-    biases: Tensor
+    levels: int
+    targets: tuple[int, ...]
+    fusion: str
+    out_dtype: torch.dtype | None  # a plan needs one
+    allows_tf32: bool
+    shapes: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+    dtypes: tuple[torch.dtype, ...]
+    devices: tuple[torch.device, ...]
+    negated: tuple[bool, ...]  # views whose memory holds the negative
 
-    def own(self, chunk: Chunk, workspace: Tensor) -> tuple[Tensor, ...]:
-        return tuple([self.maps[entry.level] if self.in_place else workspace for entry in chunk.entries])
 
-
-def prepare(
-    xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], targets: Sequence[int], fusion: str
-) -> Call:
-    dtype = _lowest(xs, weights)
-    accumulator = torch.promote_types(dtype, torch.float32)
-    last = _LAST[xs[0].ndim]
-    maps = _plain(xs, dtype)
-    is_last = all(x.is_contiguous(memory_format=last) for x in maps)
-    maps = maps if is_last else [x.contiguous() for x in maps]
-    weights, strides, is_in_layout = _strided(_plain(weights, _common(weights)))
-    biases = [bias.contiguous() for bias in _plain(biases, _common(biases))]
-    precision = "tf32" if dtype == torch.float32 and allows_tf32() else "ieee"
-    in_place = is_last and precision == "ieee"  # TF32: `resize` rounds them
-    made = schedule.make(
-        schedule.Request(
-            sizes=tuple([tuple(x.shape[2:]) for x in xs]),
-            targets=tuple(targets),
-            images=xs[0].shape[0],
-            channels=xs[0].shape[1],
-            out_channels=weights[0].shape[0],
-            dtype=dtype,
-            last=is_last,
-            in_place=in_place,
-            bound=reference.FUSIONS[fusion],
-            precision=precision,
-            strides=strides,
-            interpreted=INTERPRETED,
-        )
+def given(
+    tensors: Sequence[Tensor], levels: int, targets: Sequence[int], fusion: str, out_dtype: torch.dtype | None
+) -> Given:
+    return Given(
+        levels,
+        tuple(targets),
+        fusion,
+        out_dtype,
+        allows_tf32(),
+        tuple([t.shape for t in tensors]),
+        tuple([t.stride() for t in tensors]),
+        tuple([t.dtype for t in tensors]),
+        tuple([t.device for t in tensors]),
+        tuple([t.is_neg() for t in tensors]),
     )
-    device = xs[0].device
-    kernels = torch.empty(made.kernels, dtype=dtype, device=device)
-    packed = torch.empty(made.biases, dtype=accumulator, device=device)
-    launch.run(made.pack, accumulator, weights, biases, kernels, packed)
-    return Call(made, tuple(maps), accumulator, in_place, is_in_layout, kernels, packed)
 
 
-def forward(call: Call, outs: Sequence[Tensor]) -> None:
-    """Write outs, one for each target, (B, *S, C_out) in memory."""
-    for chunk in call.schedule.chunks:
-        resized = call.kernels.new_empty(chunk.resized)
-        launch.run(chunk.resize, call.accumulator, call.maps, resized)
-        own = call.own(chunk, resized)
-        written = [outs[entry.target] for entry in chunk.entries]
-        launch.run(chunk.multiply, call.accumulator, resized, own, call.kernels, call.biases, written)
+@lru_cache(maxsize=256)
+def plan(given: Given) -> "Plan":
+    return Plan(given)
 
 
-def backward(
-    call: Call,
-    grads: Sequence[Tensor],
-    map_grads: Sequence[Tensor],
-    weight_grads: Sequence[Tensor],
-    bias_grads: Sequence[Tensor],
-) -> None:
-    """Write the gradients of the maps, of the weights and of the biases; of a group, only if any are given.
+class Plan:
+    """What every call with these shapes, strides, dtypes, devices and settings does.
 
-    Maps, and grads, which are those of the results, are (B, *S, C) in memory.
+    Of a tensor the kernels read only the memory, so that such calls differ in addresses alone. tensors below are xs,
+    weights and biases in one list.
     """
-    made, accumulator = call.schedule, call.accumulator
-    needs = bool(map_grads), bool(weight_grads)
-    sums = call.biases.new_empty(made.sums)
-    parts = call.biases.new_empty(made.parts if weight_grads else 0)
-    # The kernels write results of one dtype, and add those of several chunks in the accumulator's.
-    is_direct = len(made.chunks) == 1 and _is_uniform(map_grads)
-    totals = map_grads if is_direct else [torch.empty_like(g, dtype=accumulator) for g in map_grads]
-    for i, chunk in enumerate(made.chunks):
-        resized, terms = call.kernels.new_empty(chunk.resized), call.kernels.new_empty(chunk.terms)
-        own = call.own(chunk, resized)
-        launch.run(chunk.resize, accumulator, call.maps, resized)
-        read = [grads[entry.target] for entry in chunk.entries]
-        first = sums[chunk.first_tile :] if chunk.first_tile else sums
-        operands = resized, own, call.kernels
-        launch.run(chunk.multiply_backward, accumulator, *operands, call.biases, read, terms, first)
-        inner = call.kernels.new_empty(chunk.map_grads if map_grads else 0)
-        launch.run(chunk.gradients[needs], accumulator, *operands, terms, inner, parts)
-        if map_grads:
-            depth = call.biases.new_empty(chunk.depth)
-            for step in chunk.along_depth:
-                launch.run(step, accumulator, inner, depth)
-            is_last = i == len(made.chunks) - 1 and _is_uniform(map_grads)
-            written = map_grads if is_last else totals
-            launch.run(chunk.adjoint, accumulator, inner, depth, totals, written)
-    if map_grads and not _is_uniform(map_grads):
-        _copy(totals, map_grads)
-    if weight_grads:
-        written = weight_grads
-        if not (call.is_in_layout and _is_uniform(weight_grads)):
-            dtype = _common(weight_grads)
-            written = [torch.empty(grad.shape, dtype=dtype, device=grad.device) for grad in weight_grads]
-        sums_of = bias_grads if _is_uniform(bias_grads) else [grad.to(accumulator) for grad in bias_grads]
-        launch.run(made.reduce, accumulator, parts, sums, written, sums_of)
-        _copy(written, weight_grads)
-        _copy(sums_of, bias_grads)
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+        self.levels, self.targets, self.fusion = given.levels, given.targets, given.fusion
+        self.device = given.devices[0]
+        x_shapes, weight_shapes, _ = self.split(given.shapes)
+        x_dtypes, weight_dtypes, bias_dtypes = self.split(given.dtypes)
+        self.dtype = _lowest({*x_dtypes, *weight_dtypes})
+        self.accumulator = torch.promote_types(self.dtype, torch.float32)
+        self.weight_dtype, self.bias_dtype = _common(weight_dtypes), _common(bias_dtypes)
+
+        # Tensors without data have the layouts.
+        layouts = [
+            torch.empty_strided(shape, strides, device="meta")
+            for shape, strides in zip(given.shapes, given.strides, strict=True)
+        ]
+        xs, weights, biases = self.split(layouts)
+        last = _LAST[xs[0].ndim]
+        self.is_last = all(x.is_contiguous(memory_format=last) for x in xs)
+        strides, self.is_in_layout = _strides(weights, last)
+
+        # Whether the kernels read a group's tensors where they are, and write its gradients where they are returned.
+        negated = [any(group) for group in self.split(given.negated)]
+        self.has_one_map_dtype = len(set(x_dtypes)) == 1
+        self.reads_maps = self.has_one_map_dtype and x_dtypes[0] == self.dtype and not negated[0]
+        self.reads_maps &= self.is_last or all(x.is_contiguous() for x in xs)
+        self.writes_weights = self.is_in_layout and len(set(weight_dtypes)) == 1
+        self.reads_weights = self.writes_weights and not negated[1]
+        self.writes_biases = len(set(bias_dtypes)) == 1
+        self.reads_biases = self.writes_biases and not negated[2] and all(bias.is_contiguous() for bias in biases)
+
+        precision = "tf32" if self.dtype == torch.float32 and given.allows_tf32 else "ieee"
+        self.in_place = self.is_last and precision == "ieee"  # TF32: `resize` rounds them
+        out_channels, channels, *_ = self.weight_shape = weight_shapes[0]
+        self.schedule = schedule.make(
+            schedule.Request(
+                sizes=tuple([tuple(shape[2:]) for shape in x_shapes]),
+                targets=given.targets,
+                images=x_shapes[0][0],
+                channels=channels,
+                out_channels=out_channels,
+                dtype=self.dtype,
+                last=self.is_last,
+                in_place=self.in_place,
+                bound=reference.FUSIONS[given.fusion],
+                precision=precision,
+                strides=strides,
+                interpreted=INTERPRETED,
+            )
+        )
+        self.outs = [_channels_last(x_shapes[target], out_channels) for target in given.targets]
+        self.map_grads = [_channels_last(shape, channels) for shape in x_shapes]
+        self.weight_strides = weights[0].stride() if self.is_in_layout else _contiguous(self.weight_shape)
+        self.packed = Workspace()
+        self.packed.add(math.prod(self.schedule.kernels), self.dtype)
+        self.packed.add(math.prod(self.schedule.biases), self.accumulator)
+        self._pack = self._pack_program()
+        self._workspace, self._forward = self._forward_program()
+        self._backward: dict[tuple[bool, bool], _Backward] = {}
+
+    def forward(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """The results, one for each target, and what backward can read instead of weights and biases."""
+        outs = [_empty(layout, self.given.out_dtype, self.device) for layout in self.outs]
+        packed = self.pack(tensors)
+        workspace = self._workspace.allocate(self.device)
+        self._forward.run([*self._maps(tensors), *outs], (self.packed, packed), (self._workspace, workspace))
+        return outs, packed
+
+    def backward(
+        self,
+        grads: Sequence[Tensor],
+        tensors: Sequence[Tensor],
+        packed: Tensor,
+        *,
+        needs_maps: bool = True,
+        needs_weights: bool = True,
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        """The gradients of the maps, the weights and the biases; of a group that is not needed, an empty list."""
+        needs = needs_maps, needs_weights
+        made = self._backward.get(needs)
+        if made is None:
+            made = self._backward[needs] = self._backward_program(*needs)
+        dtypes = self.given.dtypes[: self.levels] if needs_maps else ()
+        maps = [_empty(*of, self.device) for of in zip(self.map_grads, dtypes, strict=False)]
+        weights, biases = self._parameter_grads() if needs_weights else ((), ())
+        workspace = made.workspace.allocate(self.device)
+        grads = [channels_last(grad) for grad in grads]
+        made.program.run(
+            [*self._maps(tensors), *grads, *maps, *weights, *biases],
+            (self.packed, packed),
+            (made.workspace, workspace),
+            key=tuple([grad.dtype for grad in grads]),
+        )
+        for grad, part in zip(maps, made.totals, strict=False):
+            last = grad.movedim(1, -1)
+            last.copy_(made.workspace.parts[part].of(workspace).view(last.shape))
+        _, own_weights, own_biases = self.split(tensors)
+        return (
+            maps,
+            weights if self.writes_weights else _copies(weights, own_weights),
+            biases if self.writes_biases else _copies(biases, own_biases),
+        )
+
+    def pack(self, tensors: Sequence[Tensor]) -> Tensor:
+        """All weights and biases, as the products take them."""
+        _, weights, biases = self.split(tensors)
+        if not self.reads_weights:
+            weights = [weight.resolve_neg().to(self.weight_dtype) for weight in weights]
+            weights = weights if self.is_in_layout else [weight.contiguous() for weight in weights]
+        if not self.reads_biases:
+            biases = [bias.resolve_neg().to(self.bias_dtype).contiguous() for bias in biases]
+        packed = self.packed.allocate(self.device)
+        self._pack.run([*weights, *biases], (self.packed, packed))
+        return packed
+
+    def takes(self, xs: Sequence[Tensor], packed: Tensor) -> bool:
+        """Whether maps and packed weights are as they were in forward: autograd's hooks may move what it saves."""
+        given = self.given
+        return all(
+            x.stride() == stride and x.dtype == dtype and x.device == device and x.is_neg() == negated
+            for x, stride, dtype, device, negated in zip(
+                xs, given.strides, given.dtypes, given.devices, given.negated, strict=False
+            )
+        ) and (packed.device == self.device and packed.is_contiguous())
+
+    def split(self, every: Sequence[_T]) -> tuple[Sequence[_T], Sequence[_T], Sequence[_T]]:
+        """What is of xs, of weights and of biases."""
+        first, last = self.levels, self.levels * (1 + len(self.targets))
+        return every[:first], every[first:last], every[last:]
+
+    def _maps(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The levels in the maps' dtype: (B, *S, C), or all (B, C, *S), in memory."""
+        xs = tensors[: self.levels]
+        if self.reads_maps:
+            return xs
+        xs = [x.resolve_neg().to(self.dtype) for x in xs]
+        return xs if self.is_last else [x.contiguous() for x in xs]
+
+    def _parameter_grads(self) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Where the kernels write the gradients of weights and biases."""
+        terms = range(self.levels * len(self.targets))
+        weight, bias = (self.weight_shape, self.weight_strides), (self.weight_shape[:1], (1,))
+        return (
+            [_empty(weight, self.weight_dtype, self.device) for _ in terms],
+            [_empty(bias, self.bias_dtype, self.device) for _ in terms],
+        )
+
+    def _pack_program(self) -> Program:
+        terms = self.levels * len(self.targets)
+        memory = iter(range(2 * terms + 2))
+        weights, biases = _take(memory, terms), _take(memory, terms)
+        kernels, packed_biases = memory
+        steps = [step(self.schedule.pack, weights, biases, kernels, packed_biases)]
+        return Program(steps, self.accumulator, self.device)
+
+    def _own(self, chunk: Chunk, xs: Sequence[int], resized: int) -> list[int]:
+        """For each entry, the level that is read in place; or anything."""
+        return [xs[entry.level] if self.in_place else resized for entry in chunk.entries]
+
+    def _forward_program(self) -> tuple[Workspace, Program]:
+        made, memory = self.schedule, count()
+        xs, outs = _take(memory, self.levels), _take(memory, len(self.targets))
+        kernels, biases, resized = _take(memory, 3)
+        workspace = Workspace()
+        workspace.add(max(chunk.resized for chunk in made.chunks), self.dtype)
+        steps: list[Step] = []
+        for chunk in made.chunks:
+            written = [outs[entry.target] for entry in chunk.entries]
+            steps += [
+                step(chunk.resize, xs, resized),
+                step(chunk.multiply, resized, self._own(chunk, xs, resized), kernels, biases, written),
+            ]
+        return workspace, Program(steps, self.accumulator, self.device)
+
+    def _backward_program(self, needs_maps: bool, needs_weights: bool) -> "_Backward":
+        made, chunks, memory = self.schedule, self.schedule.chunks, count()
+        terms = self.levels * len(self.targets)
+        xs, grads = _take(memory, self.levels), _take(memory, len(self.targets))
+        maps = _take(memory, self.levels if needs_maps else 0)
+        weight_grads, bias_grads = (_take(memory, terms if needs_weights else 0) for _ in range(2))
+        kernels, biases = _take(memory, 2)
+        first = next(memory)  # of the workspace
+        workspace = Workspace()
+
+        def part(elements: int, dtype: torch.dtype) -> int:
+            return first + workspace.add(elements, dtype)
+
+        sums = part(math.prod(made.sums), self.accumulator)
+        parts = part(math.prod(made.parts) if needs_weights else 0, self.accumulator)
+        resized = part(max(chunk.resized for chunk in chunks), self.dtype)
+        term_grads = part(max(chunk.terms for chunk in chunks), self.dtype)
+        inner = part(max(chunk.map_grads for chunk in chunks) if needs_maps else 0, self.dtype)
+        depth = part(max(chunk.depth for chunk in chunks) if needs_maps else 0, self.accumulator)
+        # The kernels write maps of one dtype, and add those of several chunks in the accumulator's.
+        totals = maps
+        if needs_maps and not (len(chunks) == 1 and self.has_one_map_dtype):
+            totals = [part(math.prod(shape), self.accumulator) for shape, _ in self.map_grads]
+        steps: list[Step] = []
+        for i, chunk in enumerate(chunks):
+            chunk_sums = sums
+            if chunk.first_tile:
+                chunk_sums = first + workspace.add_rest(sums - first, chunk.first_tile * math.prod(made.sums[1:]))
+            operands = resized, self._own(chunk, xs, resized), kernels
+            read = [grads[entry.target] for entry in chunk.entries]
+            steps += [
+                step(chunk.resize, xs, resized),
+                step(chunk.multiply_backward, *operands, biases, read, term_grads, chunk_sums),
+                step(chunk.gradients[needs_maps, needs_weights], *operands, term_grads, inner, parts),
+            ]
+            if needs_maps:
+                steps += [step(along, inner, depth) for along in chunk.along_depth]
+                written = maps if i == len(chunks) - 1 and self.has_one_map_dtype else totals
+                steps.append(step(chunk.adjoint, inner, depth, totals, written))
+        if needs_weights:
+            steps.append(step(made.reduce, parts, sums, weight_grads, bias_grads))
+        left = () if self.has_one_map_dtype else tuple([total - first for total in totals])
+        return _Backward(workspace, Program(steps, self.accumulator, self.device), left)
+
+
+class _Backward(NamedTuple):
+    workspace: Workspace
+    program: Program
+    totals: tuple[int, ...]  # the parts that hold the maps' gradients in the accumulator's dtype, if these are several
+
+
+def _take(memory: Iterator[int], count: int) -> list[int]:
+    return list(islice(memory, count))
 
 
 def allows_tf32() -> bool:
@@ -136,56 +303,47 @@ def channels_last(x: Tensor) -> Tensor:
     return x if x.is_contiguous(memory_format=last) else x.contiguous(memory_format=last)
 
 
-def empty_channels_last(like: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+def _empty(layout: Layout, dtype: torch.dtype | None, device: torch.device) -> Tensor:
+    return torch.empty_strided(*layout, dtype=dtype, device=device)
+
+
+def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple([math.prod(shape[i + 1 :]) for i in range(len(shape))])
+
+
+def _channels_last(like: Sequence[int], channels: int) -> Layout:
     """(B, channels, *S), with exact channels-last strides: torch's memory formats leave those of axes of one open."""
-    batch, _, *size = like.shape
-    strides = [channels]
-    for length in reversed(size):
-        strides.append(strides[-1] * length)
-    return torch.empty_strided(
-        (batch, channels, *size), (strides[-1], 1, *reversed(strides[:-1])), dtype=dtype, device=like.device
-    )
+    batch, _, *size = like
+    image, *rest = _contiguous((batch, *size, channels))
+    return (batch, channels, *size), (image, 1, *rest[:-1])
 
 
-def _is_uniform(tensors: Sequence[Tensor]) -> bool:
-    return all(t.dtype == tensors[0].dtype for t in tensors)
+def _common(dtypes: Sequence[torch.dtype]) -> torch.dtype:
+    """The dtype of all, or one that holds them."""
+    return reduce(torch.promote_types, dtypes)
 
 
-def _common(tensors: Sequence[Tensor]) -> torch.dtype:
-    """The dtype of all tensors, or one that holds them."""
-    if _is_uniform(tensors):
-        return tensors[0].dtype
-    return reduce(torch.promote_types, [t.dtype for t in tensors])
+def _copies(tensors: Sequence[Tensor], likes: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.empty_like(like).copy_(t) for t, like in zip(tensors, likes, strict=bool(tensors))]
 
 
-def _copy(sources: Sequence[Tensor], results: Sequence[Tensor]) -> None:
-    if sources is not results:
-        for source, result in zip(sources, results, strict=True):
-            result.copy_(source)
+def _strides(weights: Sequence[Tensor], last: torch.memory_format) -> tuple[tuple[int, int, int], bool]:
+    """The strides of output channel, input channel and tap of the weights if all have one dense layout, and True.
 
-
-def _plain(tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
-    """The tensors in the dtype, and with their sign in memory."""
-    if all(t.dtype == dtype and not t.is_neg() for t in tensors):
-        return tensors
-    return [t.resolve_neg().to(dtype) for t in tensors]
-
-
-def _strided(weights: Sequence[Tensor]) -> tuple[Sequence[Tensor], tuple[int, int, int], bool]:
-    """The weights in one dense layout; its strides of output channel, input channel and tap; whether it was theirs."""
+    Otherwise, and False, those of contiguous ones.
+    """
     first, strides = weights[0], weights[0].stride()
     tap = strides[-1]
     nested = tuple([tap * 3**i for i in reversed(range(len(strides) - 2))])
-    is_dense = first.is_contiguous() or first.is_contiguous(memory_format=_LAST[first.ndim])
+    is_dense = first.is_contiguous() or first.is_contiguous(memory_format=last)
     if is_dense and strides[2:] == nested and all(weight.stride() == strides for weight in weights):
-        return weights, (strides[0], strides[1], tap), True
+        return (strides[0], strides[1], tap), True
     taps = math.prod(first.shape[2:])
-    return [weight.contiguous() for weight in weights], (first.shape[1] * taps, taps, 1), False
+    return (first.shape[1] * taps, taps, 1), False
 
 
-def _lowest(xs: Sequence[Tensor], weights: Sequence[Tensor]) -> torch.dtype:
+def _lowest(dtypes: set[torch.dtype]) -> torch.dtype:
     """The lowest precision of the inputs, as under autocast."""
-    dtypes = {t.dtype for t in (*xs, *weights)}
     size = min([dtype.itemsize for dtype in dtypes])
     lowest = {dtype for dtype in dtypes if dtype.itemsize == size}
     return lowest.pop() if len(lowest) == 1 else torch.float32  # bfloat16 and float16 have no common lower one

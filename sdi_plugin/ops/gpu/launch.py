@@ -1,6 +1,7 @@
 """Starts the kernels: the only place that does."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -42,49 +43,34 @@ def arguments(launch: Launch, accumulator: torch.dtype, *, amd: bool = torch.ver
     return given
 
 
-def run(launch: Launch, accumulator: torch.dtype, *tensors: Tensor | Sequence[Tensor]) -> None:
-    """Run a launch on the current stream of the current device."""
-    if INTERPRETED:
-        getattr(kernels(), launch.kernel)[launch.grid](*_tuples(tensors), **arguments(launch, accumulator))
-        return
-    pointers: list[Any] = []
-    types: list[Any] = [torch.cuda.current_device()]
-    ored = 0
-    for tensor in tensors:
-        if isinstance(tensor, Tensor):
-            pointer = tensor.data_ptr()
-            ored |= pointer
-            pointers.append(pointer)
-            types.append(tensor.dtype)
-        else:
-            several = tuple([t.data_ptr() for t in tensor])
-            for pointer in several:
-                ored |= pointer
-            pointers.append(several)
-            types.append(tensor[0].dtype)
-    key = (ored % 16, *types)
-    start = launch.prepared.get(key)
-    if start is None:
-        start = launch.prepared[key] = _prepare(launch, accumulator, tensors)
-    else:
-        start(pointers)
+def on(device: torch.device) -> AbstractContextManager[object]:
+    """The kernels run on the current device."""
+    if device.type != "cuda" or device.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(device)
 
 
-def _prepare(
-    launch: Launch, accumulator: torch.dtype, tensors: Sequence[Tensor | Sequence[Tensor]]
-) -> Callable[[list[Any]], None]:
-    """Run a launch for the first time; return what runs it again with other pointers of the same types and alignment.
+def stream(device: torch.device) -> int:
+    """The address of the device's current stream."""
+    from triton.runtime import driver
 
-    Triton looks a kernel up by all of its arguments, which takes longer than the rest of a call; here only pointers
-    change.
+    active: Any = driver.active
+    return active.get_current_stream(device.index)
+
+
+def run(
+    launch: Launch, accumulator: torch.dtype, *tensors: Tensor | Sequence[Tensor]
+) -> Callable[[list[Any], int], None] | None:
+    """Run a launch on the current stream of the current device.
+
+    Returns what runs it again on a stream, given the addresses of tensors of the same types and alignment: Triton looks
+    a kernel up by all of its arguments, which takes longer than the rest of a call. None in the interpreter.
     """
     kernel = getattr(kernels(), launch.kernel)
     given = arguments(launch, accumulator)
-    compiled = kernel[launch.grid](*_tuples(tensors), **given)
+    compiled = kernel[launch.grid](*tensors, **given)
+    if INTERPRETED:
+        return None
     rest = [given[name] for name in kernel.arg_names[len(tensors) :]]
     again = compiled[(*launch.grid, 1, 1)[:3]]
-    return lambda pointers: again(*pointers, *rest)
-
-
-def _tuples(tensors: Sequence[Tensor | Sequence[Tensor]]) -> list[Any]:
-    return [t if isinstance(t, Tensor) else tuple(t) for t in tensors]
+    return lambda pointers, stream: again(*pointers, *rest, stream=stream)

@@ -121,7 +121,13 @@ template <typename T> SDI_INLINE T sum_of(typename Lanes<T>::Vector v) {
   return sum;
 }
 
-template <typename T> SDI_INLINE T sigmoid(T x) { return T(1) / (T(1) + std::exp(-x)); }
+// A wheel may ask for glibc 2.28 at most, whose double exp is not the one that newer systems link; expm1 is.
+template <typename T> SDI_INLINE T sigmoid(T x) {
+  if constexpr (std::is_same<T, double>::value)
+    return 1 / (2 + std::expm1(-x));
+  else
+    return 1 / (1 + std::exp(-x));
+}
 
 // The dot product of two rows.
 template <typename T> T dot(const T *a, const T *b, int64_t n) {
