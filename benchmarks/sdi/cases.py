@@ -10,11 +10,21 @@ import torch
 from torch import Tensor
 
 CHANNELS = 32  # C of the paper's decoder
-WIDTHS = (64, 128, 320, 512)  # channels of PVTv2-B2's levels, which the attention reads
+WIDTHS = (64, 128, 320, 512)  # channels of PVTv2-B2's levels, which the attention reads in 2-D
+PLAN_WIDTHS = (32, 64, 128, 256, 320, 320)  # and those of a 3-D plan of nnU-Net
 ENCODER = "pvt_v2_b2"
 
 # The cases of the goals; measured at every number of threads.
 QUICK = ("2d-stage-352-b1", "2d-stage-352-b4", "3d-stage-64-l5")
+# The cases of the goals for what is around SDI; measured by --decoder.
+DECODER = (
+    "2d-attention-352-b1",
+    "2d-decoder-352-b1",
+    "2d-decoder-352-b4",
+    "3d-decoder-64-l5",
+    "nnunet-step-3d-64",
+    "nnunet-step-2d-256",
+)
 SIZES = tuple(f"2d-stage-{size}-b1" for size in (128, 256, 512, 768, 1024))
 LEVELS = (
     "2d-stage-512-l2-b1",
@@ -30,7 +40,7 @@ FULL = (
     "3d-stage-96-l6",
     *(f"2d-level{level}-352-b1" for level in range(1, 5)),
     *(f"3d-level{level}-64-l5" for level in range(1, 6)),
-    "2d-attention-352-b1",
+    *DECODER,
     "2d-network-256-b1",
     "2d-network-352-b1",
     "2d-stage-352-b1-bf16",
@@ -38,12 +48,14 @@ FULL = (
 )
 
 _NAME = re.compile(
-    r"(?P<dim>[23])d-(?P<kind>stage|level(?P<level>\d+)|attention|network)-(?P<size>\d+)"
+    r"(?P<step>nnunet-step-)?(?P<dim>[23])d-"
+    r"((?P<kind>stage|level(?P<level>\d+)|attention|decoder|network)-)?(?P<size>\d+)"
     r"(-l(?P<levels>\d+))?(-b(?P<batch>\d+))?(-(?P<dtype>bf16))?"
 )
 _EXPECTED = (
-    "2d-stage-SIZE, 3d-stage-SIZE, 2d-levelN-SIZE, 3d-levelN-SIZE (level 1 the finest), 2d-attention-SIZE or "
-    "2d-network-SIZE, then any of -lLEVELS, -bBATCH, -bf16; for example 2d-stage-352-b1 or 3d-stage-64-l5"
+    "stage-SIZE, levelN-SIZE (level 1 the finest), attention-SIZE or decoder-SIZE after 2d- or 3d-, or "
+    "2d-network-SIZE, then any of -lLEVELS, -bBATCH, -bf16; or nnunet-step-2d-SIZE or nnunet-step-3d-SIZE, then any "
+    "of -lLEVELS, -bBATCH; for example 2d-stage-352-b1 or 3d-stage-64-l5"
 )
 
 
@@ -74,12 +86,15 @@ class Inputs(NamedTuple):
 class Case:
     """One workload.
 
-    `size` is the size of a square image in 2-D, whose finest map is a quarter of it, and of the finest map in 3-D.
+    `size` is the size of a square image in 2-D, whose finest map is a quarter of it, and of the finest map in 3-D and
+    of nnU-Net's plans.
     """
 
     name: str
     dim: int
-    kind: str  # stage: SDI at all levels; level: at one; attention: attention and reduction; network: UNetV2
+    # stage: SDI at all levels; level: at one; attention: attention and reduction; decoder: the whole one, with a head;
+    # network: UNetV2; step: the networks of a plan of nnU-Net
+    kind: str
     size: int
     levels: int
     batch: int
@@ -90,27 +105,41 @@ class Case:
     def parse(cls, name: str) -> "Case":
         """The case with a name; the ValueError for an unknown one lists the possible names."""
         match = _NAME.fullmatch(name)
-        if match is None:
+        if match is None or bool(match["step"]) == bool(match["kind"]):
             raise ValueError(f"benchmark: unknown case {name!r}. Expected {_EXPECTED}.")
         dim, level = int(match["dim"]), int(match["level"] or 1)
+        kind = "step" if match["step"] else "level" if match["level"] else match["kind"]
+        levels, batch = {(2, "step"): (6, 4), (3, "step"): (5, 2)}.get((dim, kind), (4 if dim == 2 else 5, 1))
         case = cls(
             name=name,
             dim=dim,
-            kind="level" if match["level"] else match["kind"],
+            kind=kind,
             size=int(match["size"]),
-            levels=int(match["levels"] or (4 if dim == 2 else 5)),
-            batch=int(match["batch"] or 1),
+            levels=int(match["levels"] or levels),
+            batch=int(match["batch"] or batch),
             dtype=torch.bfloat16 if match["dtype"] else torch.float32,
             level=level - 1,
         )
-        of_network = case.kind in ("attention", "network")
+        of_encoder = case.kind in ("attention", "decoder", "network")
         if (
             min(case.size, case.levels, case.batch, level) < 1
             or level > case.levels
-            or (of_network and (dim != 2 or case.levels != len(WIDTHS) or match["dtype"]))
+            or (of_encoder and case.levels > len(case.widths))
+            or (kind == "network" and (dim != 2 or case.levels != len(WIDTHS)))
+            or (kind in ("attention", "decoder", "network", "step") and match["dtype"])
         ):
             raise ValueError(f"benchmark: case {name!r} does not exist. Expected {_EXPECTED}.")
         return case
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the features that the attention reads."""
+        return (WIDTHS if self.dim == 2 else PLAN_WIDTHS)[: self.levels]
+
+    @property
+    def is_network(self) -> bool:
+        """Whether a whole network is measured, whose errors say little about ours."""
+        return self.kind in ("network", "step")
 
     @property
     def sizes(self) -> list[tuple[int, ...]]:
@@ -137,26 +166,30 @@ class Case:
         return Inputs(*([self._leaf(t, dtype, device) for t in group] for group in (xs, weights, biases)))
 
     def features(self, dtype: torch.dtype, device: str) -> list[Tensor]:
-        """An encoder's maps (B, WIDTHS[j], *S_j), fine to coarse."""
+        """An encoder's maps (B, widths[j], *S_j), fine to coarse."""
         generator = torch.Generator().manual_seed(0)
         maps = (
-            torch.randn(self.batch, width, *s, generator=generator) for width, s in zip(WIDTHS, self.sizes, strict=True)
+            torch.randn(self.batch, width, *s, generator=generator)
+            for width, s in zip(self.widths, self.sizes, strict=True)
         )
         return [self._leaf(x, dtype, device) for x in maps]
 
-    def image(self, device: str) -> Tensor:
+    def image(self, device: str, channels: int = 3) -> Tensor:
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(self.batch, 3, self.size, self.size, generator=generator).to(device)
+        return torch.randn(self.batch, channels, *(self.size,) * self.dim, generator=generator).to(device)
 
     def _leaf(self, tensor: Tensor, dtype: torch.dtype, device: str) -> Tensor:
         return tensor.to(self.dtype).to(device, dtype).requires_grad_()
 
     def product_flops(self) -> int | None:
-        """FLOPs of the forward's channel mixings if each is done at the lower of the two resolutions.
+        """FLOPs of the forward's channel mixings if each of SDI's is done at the lower of the two resolutions.
 
         2 B C^2 3^dim prod(min(S_source, S_target)), summed over targets and levels: unavoidable without Winograd or
-        Fourier transforms. None for cases that contain more than SDI.
+        Fourier transforms. For the attention 2 B C_in C prod(S), summed over the levels. None for what contains more.
         """
+        if self.kind == "attention":
+            pixels = map(math.prod, self.sizes)
+            return sum(2 * self.batch * CHANNELS * width * n for width, n in zip(self.widths, pixels, strict=True))
         if self.kind not in ("stage", "level"):
             return None
         return sum(

@@ -17,6 +17,7 @@ _DOCS = environment.ROOT / "docs"
 _EPILOG = """\
 examples:
   python -m benchmarks.sdi --quick --json out.json      the goals and the plots, about five minutes on two cores
+  python -m benchmarks.sdi --decoder --json out.json    the attention, decoders and steps of nnU-Net
   python -m benchmarks.sdi                              everything, into benchmarks/results/; then the page
   python -m benchmarks.sdi --cases 2d-stage-512-b2      your own choice of cases, see benchmarks/README.md
   python -m benchmarks.sdi --render                     only the page, from benchmarks/results/
@@ -42,6 +43,8 @@ def names(arguments: argparse.Namespace) -> list[str]:
     """The cases that a command measures."""
     from benchmarks.sdi import cases
 
+    if arguments.decoder:
+        return list(cases.DECODER)
     return list(arguments.cases or ((*cases.QUICK, *cases.SCALING) if arguments.quick else cases.FULL))
 
 
@@ -51,12 +54,13 @@ def settings(arguments: argparse.Namespace, cores: int, has_gpu: bool) -> "Setti
     from benchmarks.sdi.result import MODES, Settings
 
     device = "cuda" if has_gpu and not arguments.cpu else "cpu"
-    default = [cores] if arguments.quick or device == "cuda" else sorted({1, cores})
+    is_short = arguments.quick or arguments.decoder
+    default = [cores] if is_short or device == "cuda" else sorted({1, cores})
     return Settings(
         threads=tuple(arguments.threads or default),
         compiled=() if arguments.no_compile else MODES,
-        channels_last=not arguments.quick,
-        peaks=(contenders.EAGER, contenders.OURS) if arguments.quick else contenders.ALL,
+        channels_last=not is_short,
+        peaks=(contenders.EAGER, contenders.OURS) if is_short else contenders.ALL,
         device=device,
     )
 
@@ -68,7 +72,7 @@ def _measure(arguments: argparse.Namespace) -> None:
 
     # timm 1.0 warns when it is imported; the command's user cannot fix that.
     warnings.filterwarnings("ignore", "`torch.jit.interface` is deprecated", FutureWarning)
-    everything = not arguments.quick and arguments.cases is None
+    everything = not (arguments.quick or arguments.decoder) and arguments.cases is None
     found = suite.run(names(arguments), settings(arguments, environment.cores(), torch.cuda.is_available()))
     written = arguments.json
     if everything and written is None:
@@ -102,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--quick", action="store_true", help="only the goals and the plots, on all cores")
+    what.add_argument("--decoder", action="store_true", help="only the goals for the attention and whole decoders")
     what.add_argument("--cases", nargs="+", metavar="NAME", help="only these cases, such as 2d-level1-352-b4")
     what.add_argument("--render", action="store_true", help="measure nothing: write docs/ from benchmarks/results/")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to this file")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.sdi import eager
-from benchmarks.sdi.cases import CHANNELS, ENCODER, WIDTHS, Case, Inputs
-from sdi_plugin import SDISkip, UNetV2, ops
+from benchmarks.sdi.cases import CHANNELS, ENCODER, Case, Inputs
+from sdi_plugin import SDISkip, UNetV2, UNetV2Decoder, dimension, ops
+from sdi_plugin.attention import reduce
 
 EAGER, CHANNELS_LAST, COMPILE, OURS, OURS_COMPILE = "eager", "eager-channels-last", "compile", "ours", "ours-compile"
 ALL = (EAGER, CHANNELS_LAST, COMPILE, OURS, OURS_COMPILE)
@@ -57,6 +58,7 @@ def names(case: Case, *, compiled: bool = True, channels_last: bool = True) -> l
     found = [EAGER]
     if channels_last and case.kind in ("stage", "level"):
         found.append(CHANNELS_LAST)
+    compiled = compiled and case.kind not in ("decoder", "step")  # of many convolutions, which compiling leaves alone
     if compiled:
         found.append(COMPILE)
     found.append(OURS)
@@ -70,7 +72,7 @@ def build(
     """One contender of a case.
 
     Args:
-        training: whether norms use the batch's statistics; only for "network" and "attention".
+        training: whether norms use the batch's statistics; not for "stage" and "level", which have none.
         dtype: dtype of the inputs and the computation, by default the case's. The values of the inputs do not depend
             on it.
     """
@@ -79,6 +81,10 @@ def build(
         return _sdi(case, name, case.inputs(dtype, device))
     if case.kind == "attention":
         return _attention(case, name, training, dtype, device)
+    if case.kind == "decoder":
+        return _decoder(case, name, training, dtype, device)
+    if case.kind == "step":
+        return _step(case, name, training, device)
     return _network(case, name, training, device)
 
 
@@ -119,19 +125,47 @@ def _sdi(case: Case, name: str, inputs: Inputs) -> Contender:
 
 def _attention(case: Case, name: str, training: bool, dtype: torch.dtype, device: str) -> Contender:
     torch.manual_seed(0)
-    skip = SDISkip(WIDTHS, CHANNELS).to(device, dtype).train(training)
+    skip = SDISkip(case.widths, CHANNELS, dim=case.dim).to(device, dtype).train(training)
     features = case.features(dtype, device)
     ours: Any = skip.reductions
     plain: Any = eager.Skip(skip).reductions
 
-    def run(reductions: Any) -> list[Tensor]:
-        return [reduction(f) for reduction, f in zip(reductions, features, strict=True)]
+    def run() -> list[Tensor]:
+        return [reduction(f) for reduction, f in zip(plain, features, strict=True)]
 
-    function = {EAGER: lambda: run(plain), COMPILE: lambda: run(plain), OURS: lambda: run(ours)}[name]
+    function = (lambda: reduce(list(ours), features)) if name == OURS else run
     call = _marked(_compile(function, device)) if name == COMPILE else function
     parameters = list(ours.parameters())
     kinds = ["x"] * len(features) + ["parameter"] * len(parameters)
     return Contender(name, call, [*features, *parameters], kinds)
+
+
+def _decoder(case: Case, name: str, training: bool, dtype: torch.dtype, device: str) -> Contender:
+    torch.manual_seed(0)
+    decoder = UNetV2Decoder(case.widths, CHANNELS, dim=case.dim).to(device, dtype).train(training)
+    head = dimension.conv(case.dim)(CHANNELS, 1, 1).to(device, dtype)
+    features = case.features(dtype, device)
+    function = decoder if name == OURS else eager.Decoder(decoder)
+    leaves = [*features, *decoder.parameters(), *head.parameters()]
+    kinds = ["x"] * len(features) + ["parameter"] * (len(leaves) - len(features))
+    return Contender(name, lambda: [head(function(features)[0])], leaves, kinds)
+
+
+def _step(case: Case, name: str, training: bool, device: str) -> Contender:
+    """nnU-Net's own network of a plan as `eager`, and ours on the same encoder."""
+    from benchmarks import nnunet  # needs nnU-Net
+
+    torch.manual_seed(0)
+    own, ours = "PlainConvUNet", "U-Net v2, plain encoder"
+    network = nnunet.build(ours if name == OURS else own, case.dim, case.levels, 512 if case.dim == 2 else 320)
+    network = network.train(training).to(device)
+    image = case.image(device, channels=1)
+    leaves: list[Tensor] = list(network.parameters())
+
+    def call() -> list[Tensor]:
+        return list(network(image))
+
+    return Contender(name, call, leaves, ["parameter"] * len(leaves))
 
 
 def _network(case: Case, name: str, training: bool, device: str) -> Contender:

@@ -47,7 +47,10 @@ class Reduction(nn.Module):
 
     def forward(self, f: Tensor) -> Tensor:
         channel, spatial = self.source.channel_attention, self.source.spatial_attention
-        pooled = (F.adaptive_avg_pool2d(f, 1), F.adaptive_max_pool2d(f, 1))
+        flat = f.ndim == 4
+        average_pool: Any = F.adaptive_avg_pool2d if flat else F.adaptive_avg_pool3d
+        max_pool: Any = F.adaptive_max_pool2d if flat else F.adaptive_max_pool3d
+        pooled = (average_pool(f, 1), max_pool(f, 1))
         average, maximum = (channel.fc2(F.relu(channel.fc1(p))) for p in pooled)
         f = torch.sigmoid(average + maximum) * f
         maps = torch.cat([f.mean(1, keepdim=True), f.max(1, keepdim=True).values], 1)
@@ -67,3 +70,20 @@ class Skip(nn.Module):
         xs = [reduction(f) for reduction, f in zip(self.reductions, features, strict=True)]
         convs = [conv for sdi in self.sdi for conv in sdi.convs]
         return stage(xs, [conv.weight for conv in convs], [conv.bias for conv in convs], range(len(xs)))
+
+
+class Decoder(nn.Module):
+    """The paper's whole decoder on the parameters of an `sdi_plugin` UNetV2Decoder: levels that halve exactly."""
+
+    def __init__(self, decoder: Any):
+        super().__init__()
+        self.skip = Skip(decoder.skip)
+        self.ups: Any = decoder.ups
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        *finer, y = self.skip(features)
+        ys = [y]
+        for h, up in zip(reversed(finer), reversed(self.ups), strict=True):
+            y = up(y) + h
+            ys.append(y)
+        return ys[::-1]

@@ -77,7 +77,7 @@ def _group(group: str, members: Sequence[Case], settings: Settings, rates: Mappi
                 if training:
                     saved[case.name] = {c.name: saved_bytes(c.call, without=c.parameters)[1] for c in competing}
     peaks = {case.name: _peaks(case, settings) for case in members}
-    errors = {c.name: None if c.kind == "network" else accuracy.errors(c, settings.device) for c in members}
+    errors = {c.name: None if c.is_network else accuracy.errors(c, settings.device) for c in members}
     return [result.weighed(row, saved[row.name], peaks[row.name], errors[row.name]) for row in rows]
 
 

@@ -27,7 +27,7 @@ def result(options="--quick", *, eager=4.0, ours=2.0):
                         for name in suite.built_names(case, "forward+backward", settings)
                     }
                     peaks = {name: saved[name] for name in suite.peak_names(case, settings)}
-                    error = None if case.kind == "network" else {"output": {"eager": 2e-6, "ours": 1e-6}}
+                    error = None if case.is_network else {"output": {"eager": 2e-6, "ours": 1e-6}}
                     rows.append(weighed(row, saved, peaks, error))
     return Result(
         versions={"torch": "2.14.1"},

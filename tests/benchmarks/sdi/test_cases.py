@@ -15,8 +15,19 @@ def test_a_name_says_sizes_levels_batch_and_dtype():
     assert Case.parse("2d-level2-64-l3-bf16").dtype == torch.bfloat16
 
 
+def test_a_step_of_nnunet_has_the_stages_and_the_batch_of_its_plan():
+    case = Case.parse("nnunet-step-2d-256")
+    assert (case.kind, case.levels, case.batch, case.image("cpu", channels=1).shape) == ("step", 6, 4, (4, 1, 256, 256))
+    case = Case.parse("nnunet-step-3d-64")
+    assert (case.kind, case.levels, case.batch, case.is_network) == ("step", 5, 2, True)
+
+
 @pytest.mark.parametrize(
-    "name", ["", "2d-stage", "4d-stage-64", "2d-level5-352", "2d-level0-352", "3d-network-64", "2d-stage-352-b0"]
+    "name",
+    [
+        *("", "2d-stage", "4d-stage-64", "2d-level5-352", "2d-level0-352", "3d-network-64", "2d-stage-352-b0"),
+        *("2d-64", "nnunet-step-2d-stage-64", "2d-decoder-64-l5", "2d-decoder-64-bf16"),
+    ],
 )
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name):
     with pytest.raises(ValueError, match=r"for example 2d-stage-352-b1 or 3d-stage-64-l5"):
@@ -26,7 +37,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name):
 def test_every_listed_case_exists_once():
     names = [Case.parse(name).name for name in cases.FULL]
     assert len(set(names)) == len(names)
-    assert set(cases.QUICK) <= set(names)
+    assert {*cases.QUICK, *cases.DECODER} <= set(names)
 
 
 def test_the_plotted_cases_are_one_group_and_the_others_are_alone():
@@ -51,4 +62,7 @@ def test_product_flops_are_those_of_the_lower_resolution():
     mixing = 2 * 32 * 32 * 9
     expected = mixing * sum(min(a, b) for a in (64, 16) for b in (64, 16))
     assert Case.parse("2d-stage-32-l2").product_flops() == expected
-    assert Case.parse("2d-attention-32").product_flops() is None
+    sizes, widths = (64, 16, 4, 1), (64, 128, 320, 512)
+    reductions = 2 * 32 * sum(n * c for n, c in zip(sizes, widths, strict=True))
+    assert Case.parse("2d-attention-32").product_flops() == reductions
+    assert Case.parse("2d-decoder-32").product_flops() is None

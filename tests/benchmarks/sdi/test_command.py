@@ -38,10 +38,11 @@ def test_it_starts_itself_again_with_the_allocator_settings_and_records_them(tmp
     ("options", "threads", "named"),
     [
         ("--quick", (2,), (*cases.QUICK, *cases.SCALING)),
+        ("--decoder", (2,), cases.DECODER),
         ("", (1, 2), cases.FULL),
         ("--cases 2d-stage-32 --threads 3 1", (3, 1), ("2d-stage-32",)),
     ],
-    ids=["quick", "full", "cases"],
+    ids=["quick", "decoder", "full", "cases"],
 )
 def test_the_options_say_what_is_measured(options, threads, named):
     arguments = command.parser().parse_args(options.split())

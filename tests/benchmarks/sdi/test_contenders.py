@@ -53,7 +53,7 @@ def agree(name, *, compiled=False):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, msg=lambda text, n=contender: f"{n}: {text}")
 
 
-@pytest.mark.parametrize("name", ["2d-stage-32-b2", "3d-level2-8-l3", "2d-attention-64-b2"])
+@pytest.mark.parametrize("name", ["2d-stage-32-b2", "3d-level2-8-l3", "2d-attention-64-b2", "3d-decoder-8-l2-b2"])
 def test_all_contenders_give_the_same_outputs_and_gradients(name):
     agree(name)
 
