@@ -1,14 +1,11 @@
-"""The demo as a process of its own: killed and resumed, and its default run."""
+"""The demo as a process of its own, as it runs by default; tests/reliability kills and resumes it."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
 
 import pytest
-
-from tests.cli.images import write_images
 
 DEMO = [sys.executable, "-W", "ignore", "-m", "sdi_plugin", "demo"]
 
@@ -17,23 +14,6 @@ def metrics_of(folder):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics.pop("seconds") > 0
     return metrics
-
-
-@pytest.mark.slow
-def test_a_killed_run_resumes_to_the_metrics_of_an_uninterrupted_one(tmp_path):
-    data = write_images(tmp_path / "data", count=90, size=64)
-    command = [*DEMO, "--data", str(data), "--size", "64", "--epochs", "3", "--out"]
-    subprocess.run([*command, str(tmp_path / "unbroken")], check=True)
-    killed = subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True)
-    assert killed.stdout is not None
-    assert killed.stdout.readline().startswith("the encoder")
-    assert killed.stdout.readline().startswith("epoch 1/3")
-    time.sleep(0.5)  # some batches into epoch 2
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert not (tmp_path / "killed" / "metrics.json").exists()
-    subprocess.run([*command, str(tmp_path / "killed"), "--resume"], check=True)
-    assert metrics_of(tmp_path / "killed") == metrics_of(tmp_path / "unbroken")
 
 
 @pytest.mark.slow

@@ -13,12 +13,12 @@ Note = Callable[..., None]
 @pytest.fixture
 def seconds(request: pytest.FixtureRequest) -> float:
     """The time for all tests of a file together, of which each takes its share."""
-    return request.config.getoption("--seconds")
+    return float(request.config.getoption("--seconds") or 0)
 
 
 @pytest.fixture
 def kills(request: pytest.FixtureRequest) -> int:
-    return request.config.getoption("--kills")
+    return int(request.config.getoption("--kills") or 0)
 
 
 @pytest.fixture

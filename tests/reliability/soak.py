@@ -63,7 +63,7 @@ def train(dim: int, fresh: bool, seconds: float) -> dict[str, Any]:
     while reached < 1:
         batch, *size = generator.choice(sizes) if not fresh else sizes[steps]
         outputs = network(torch.randn(batch, 3, *size))
-        loss = sum(output.float().square().mean() for output in outputs)
+        loss = torch.stack([output.float().square().mean() for output in outputs]).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

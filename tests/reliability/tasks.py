@@ -26,13 +26,11 @@ class Task:
     Attributes:
         command: makes `out`, or goes on with it.
         state: what an unbroken `out` and one that was killed often have in common.
-        code: the exit status of a run that comes to its end.
         once: the command refuses an `out` that is there: it is there when it is whole.
     """
 
     command: Callable[[Path], list[str]]
     state: Callable[[Path], Any]
-    code: int = 0
     once: bool = False
 
 
@@ -59,16 +57,6 @@ def prepare(folder: Path) -> Task:
     return Task(
         lambda out: [*SDI, "data", "prepare", "etis", "--source", str(source), "--out", str(out)], _files, once=True
     )
-
-
-def predict(folder: Path) -> Task:
-    images = write_images(folder / "data", 40, 64) / "images"
-    for number in (3, 20):
-        (images / f"case{number}.png").write_bytes(b"\x89PNG cut")
-    checkpoint.save(folder / "model.safetensors", UNetV2("pvt_v2_b0").state_dict())
-    options = ["--overlays", "--contours", "--batch", "1", "--threads", "1"]
-    command = [*SDI, "predict", str(folder / "model.safetensors"), str(images), *options]
-    return Task(lambda out: [*command, "--out", str(out)], _files, code=1)
 
 
 def mmsegmentation(folder: Path) -> Task:
@@ -101,7 +89,6 @@ TASKS: dict[str, Callable[[Path], Task]] = {
     "demo": demo,
     "convert": convert,
     "data prepare": prepare,
-    "predict": predict,
     "MMSegmentation": mmsegmentation,
     "nnU-Net": nnunet,
 }
