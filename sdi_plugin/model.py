@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sdi_plugin import canvas, checkpoint, frameworks, precision
+from sdi_plugin import canvas, checkpoint, files, frameworks, precision
 from sdi_plugin.checkpoint.card import KEY
-from sdi_plugin.checkpoint.export import build_without_weights
+from sdi_plugin.checkpoint.export import WEIGHTS, build_without_weights
+from sdi_plugin.checkpoint.readme import readme
 from sdi_plugin.decoder import UNetV2Decoder
 from sdi_plugin.encoder import TimmEncoder
 
@@ -160,9 +161,10 @@ class UNetV2(nn.Module):
         return model.eval()
 
     def save(self, path: str | Path, card: checkpoint.Card | None = None) -> None:
-        """Write the weights to a safetensors file that `sdi_plugin.load` takes, whatever the encoder.
+        """Write the weights to a safetensors file that `sdi_plugin.load` takes, whatever the encoder; or to a folder.
 
         Args:
+            path: a file that ends in .safetensors, or a folder for model.safetensors and a README.md with the card.
             card: what is known besides; without one, `preprocessing`. The network's own arguments are filled in.
 
         Examples:
@@ -183,7 +185,13 @@ class UNetV2(nn.Module):
             architecture={"framework": "core", "arguments": arguments},
             versions={**card.versions, **frameworks.versions()},
         )
-        checkpoint.save(path, self.state_dict(), {"format": "pt", KEY: card.to_json()})
+        metadata = {"format": "pt", KEY: card.to_json()}
+        if Path(path).suffix:
+            checkpoint.save(path, self.state_dict(), metadata)
+            return
+        with files.folder(Path(path), into=True) as partial:
+            checkpoint.save(partial / WEIGHTS, self.state_dict(), metadata)
+            (partial / "README.md").write_text(readme(card), encoding="utf-8")
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As for every module, with a cure in the error for weights that have more heads than the network."""

@@ -47,15 +47,18 @@ def _takes_drop_path(encoder: str) -> bool:
 
 
 def write(target: Path, converted: checkpoint.Converted) -> str:
-    """A file, or a folder that smp.from_pretrained reads: both of its files are complete before either appears."""
+    """A file, or a folder that smp.from_pretrained reads: all of its files are complete before any appears."""
     if target.suffix:
         checkpoint.save(target, converted.state, converted.metadata)
         return ""
     network: Any = converted.network
     own = {"_model_class": "UNetV2"} | {f"_{name}": text for name, text in converted.metadata.items() if name == KEY}
     config = json.dumps(network.config | own, indent=2, sort_keys=True)
+    if KEY in converted.metadata:
+        network.card = checkpoint.Card.from_json(converted.metadata[KEY])
     with files.folder(target, into=True) as partial:
         checkpoint.save(partial / WEIGHTS, converted.state, converted.metadata)
+        network.generate_model_card().save(partial / "README.md")
         (partial / "config.json").write_text(config, encoding="utf-8")
     return ""
 

@@ -1,5 +1,6 @@
 """U-Net v2 as an architecture of segmentation_models_pytorch."""
 
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -18,6 +19,7 @@ from sdi_plugin.adapters.smp import encoder as encoders
 from sdi_plugin.adapters.smp import probe
 from sdi_plugin.adapters.smp.arguments import check_values
 from sdi_plugin.checkpoint.card import KEY, Card
+from sdi_plugin.checkpoint.readme import sections
 from sdi_plugin.decoder import UNetV2Decoder
 
 # Below this the attention of PVTv2 and MiT has no pixels to attend to, at any encoder_depth.
@@ -235,11 +237,18 @@ class UNetV2(SegmentationModel):
         raise RuntimeError("UNetV2: torch.jit.script is not supported. Use torch.compile or torch.export.")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
+        """smp's README.md for save_pretrained and push_to_hub, with what `card` says."""
+        known = self.card
+        if known is not None:
+            given = {"metrics": dict(known.metrics), "dataset": known.data.get("name")}
+            kwargs = {name: value for name, value in given.items() if value} | kwargs
         card = super().generate_model_card(*args, **kwargs)
         # smp's own snippet finds the class only after the adapter has been imported.
         card.text = card.text.replace(
             _CARD_IMPORT, f"{_CARD_IMPORT}import sdi_plugin.adapters.smp  # registers it\n", 1
         )
+        if known is not None:
+            card.text += "\n" + sections(dataclasses.replace(known, architecture={}))
         return card
 
     @property

@@ -74,7 +74,7 @@ def test_core_to_smp_and_back_is_exact(tmp_path: Path, weights: dict[str, Tensor
 
 def test_smp_loads_the_folder_and_computes_the_same(tmp_path: Path, source: Path):
     assert _convert(source, tmp_path / "smp", "smp") == 0
-    assert sorted(os.listdir(tmp_path / "smp")) == ["config.json", "model.safetensors"]
+    assert sorted(os.listdir(tmp_path / "smp")) == ["README.md", "config.json", "model.safetensors"]
     network = smp.from_pretrained(str(tmp_path / "smp"))
     model = UNetV2("pvt_v2_b0", classes=2, channels=16, deep_supervision=4)
     checkpoint.load(model, source)

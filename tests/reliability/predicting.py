@@ -23,7 +23,7 @@ from sdi_plugin import UNetV2, checkpoint
 from sdi_plugin.checkpoint import Card
 from sdi_plugin.cli.demo.images import lesion_image
 
-Write = Callable[[Image.Image, Path], None]
+Write = Callable[[Image.Image, Path], object]
 
 
 def _rotated(image: Image.Image, path: Path) -> None:

@@ -1,6 +1,7 @@
 """The demo's images in memory: synthetic, or read from a folder in the plain layout."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class Data:
     note: str
     train: Split
     test: Split
+    licence: str | None = None
 
     def fingerprint(self) -> str:
         """A hash of every pixel, with which a resumed run checks that it sees the same data."""
@@ -127,7 +129,16 @@ def load(folder: Path, size: int, family: str | None) -> Data:
         + _splits_note(given, chosen is without_splits, train),
         train=_split(train, [image for image, _ in read_train], small),
         test=_split(test, [image for image, _ in read_test], [mask for _, mask in read_test]),
+        licence=_licence(folder / "dataset.json"),
     )
+
+
+def _licence(file: Path) -> str | None:
+    """What `sdi-plugin data prepare` wrote of the data; None for data from elsewhere."""
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["licence"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _splits_note(given: dict[str, list[str]], made_here: bool, train: list[str]) -> str:

@@ -90,7 +90,7 @@ def card(recipe: Recipe, model: UNetV2, data: Data) -> Card:
         size=(recipe.size, recipe.size),
         labels=("background", "foreground"),
         architecture={"framework": "smp", "arguments": {k: v for k, v in model.config.items() if k[0] != "_"}},
-        data={"name": data.title},
+        data={"name": data.title} | ({"licence": data.licence} if data.licence else {}),
         versions=frameworks.versions(),
     )
 
