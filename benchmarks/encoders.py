@@ -2,10 +2,12 @@
 
 python -m benchmarks.encoders                   measures what results/encoders/ lacks, in some minutes; writes the page
 python -m benchmarks.encoders --onnx [NAME ...] exports those, or all, whose export it lacks, in an hour; likewise
+python -m benchmarks.encoders --memory          measures a training step of a ViT, frozen and not; writes the page
 python -m benchmarks.encoders NAME ...          prints the rows of these models
 """
 
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -14,11 +16,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.memory import saved_bytes
+from benchmarks.environment import run_module
+from benchmarks.memory import peak_extra_bytes, saved_bytes
 from sdi_plugin import UNetV2, deploy, files
 from sdi_plugin.checkpoint import Card
 
 RESULTS = Path(__file__).parent / "results" / "encoders" / "encoders.json"
+MEMORY = RESULTS.with_name("memory.json")
 PAGE = Path(__file__).parents[1] / "docs" / "encoders.md"
 ANY_SIZE = (97, 130)
 
@@ -46,7 +50,9 @@ benchmarks.encoders` measures it, and `python -m benchmarks.encoders NAME` any o
 
 - Each has built `UNetV2`, and run a training step in which every parameter got a gradient.
 - Strides and channels of the levels, fine to coarse. Plain ViTs (the second table) get a small pyramid on the tokens of
-  four blocks, at 1/4, 1/2, 1 and 2 patches.
+  four blocks, at 1/4, 1/2, 1 and 2 patches. `stem=True` puts light convolutions at strides 1 and 2 before an encoder
+  that starts at 4 (16 and 32 channels), for boundary detail; in smp and MMSegmentation likewise, in nnU-Net with
+  `_stem` in the trainer's name.
 - Images: any size; padded with zeros to a multiple; or one size, which `image_size=` chooses.
 - Parameters and GMAC of the encoder, at 224 x 224 pixels or its only size.
 - Kept: MiB that the encoder in evaluation mode keeps for the backward pass of one image, in float32, and with
@@ -54,8 +60,19 @@ benchmarks.encoders` measures it, and `python -m benchmarks.encoders NAME` any o
 - ONNX: the images that `sdi-plugin export` takes with this encoder: of any size, or resized by the graph to one. The
   logits of the graph and of torch differ by at most 1e-4 of the largest, on five sizes.
 """
+VIT = "vit_small_patch16_224"
+FROZEN = f"""
+## A training step with a frozen encoder
+
+`UNetV2("{VIT}")`, trained and with `freeze=True` (the pyramid on its tokens trains), 8 images of
+224 x 224 pixels, two supervised heads, float32, on a CPU: the peak memory of forward and backward beyond the network,
+its gradients and the images, and what autograd keeps for backward. `python -m benchmarks.encoders --memory` measures
+it.
+
+"""
 COLUMNS = ("encoder", "strides", "channels", "images", "parameters (M)", "GMAC", "kept", "kept, frozen")
 ONNX = "ONNX"
+LIMIT = 180  # seconds of CPU per export: torch's reasoning about sizes can take hours
 
 
 def measure(name: str) -> tuple[str, ...]:
@@ -107,6 +124,7 @@ def export(name: str) -> dict[str, Any]:
     """What `sdi-plugin export` makes of the network: the `size` that its graph resizes images to, "any" or None, where
     it has none, and the `error` or the `reason`.
     """
+    signal.signal(signal.SIGPROF, _stop)
     torch.manual_seed(0)
     network = UNetV2(name, channels=8).eval()
     mean, std = (tuple(255 * value for value in network.preprocessing[key]) for key in ("mean", "std"))
@@ -114,17 +132,53 @@ def export(name: str) -> dict[str, Any]:
     for size in (network.encoder.image_size,) if network.encoder.image_size else ("dynamic", (224, 224)):
         with tempfile.TemporaryDirectory() as folder:
             try:
+                signal.setitimer(signal.ITIMER_PROF, LIMIT)
                 found = deploy.export(deploy.Loaded(network, Card(mean, std), Path(folder)), folder, size=size)
-            except deploy.ExportError as error:
+            except (deploy.ExportError, _OverLimitError) as error:
                 reason = reason or str(error).partition(" Pass a size")[0]
                 continue
+            finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
         return {"size": "any" if size == "dynamic" else "x".join(map(str, size)), "error": found.error}
     return {"size": None, "reason": reason}
+
+
+class _OverLimitError(Exception):
+    pass
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise _OverLimitError(f"export: more than {LIMIT} seconds")
 
 
 def table(rows: list[tuple[str, ...]], columns: tuple[str, ...] = COLUMNS) -> str:
     lines = [columns, ("---",) * len(columns), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def memory(name: str, freeze: bool) -> dict[str, int]:
+    """Bytes of a training step (batch 8, 224 x 224, float32): `peak`, beyond network and images, and `saved`."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = UNetV2(name, deep_supervision=2, freeze=freeze).train()
+    x = torch.randn(8, 3, 224, 224)
+    for parameter in model.parameters():  # allocated in any training
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+
+    def loss() -> torch.Tensor:
+        outputs: Any = model(x)
+        return torch.stack([logits.square().mean() for logits in outputs]).sum()
+
+    return {
+        "peak": peak_extra_bytes(lambda: loss().backward()),
+        "saved": saved_bytes(loss, model.parameters())[1],
+    }
+
+
+def _memory_table() -> str:
+    found = json.loads(MEMORY.read_text())
+    rows = [(how, *(f"{each[key] / 2**20:.0f}" for key in ("peak", "saved"))) for how, each in found.items()]
+    return table(rows, ("encoder", "peak (MiB)", "kept for backward (MiB)"))
 
 
 def page(results: dict[str, Any]) -> str:
@@ -134,7 +188,8 @@ def page(results: dict[str, Any]) -> str:
         )
         for group in (_HIERARCHICAL, _PLAIN)
     ]
-    return f"{HEADER}\n## With feature maps at several strides\n\n{tables[0]}\n## Plain ViTs\n\n{tables[1]}"
+    several, plain = "## With feature maps at several strides", "## Plain ViTs"
+    return f"{HEADER}\n{several}\n\n{tables[0]}\n{plain}\n\n{tables[1]}{FROZEN}{_memory_table()}"
 
 
 def _exported(found: dict[str, Any] | None) -> str:
@@ -142,6 +197,14 @@ def _exported(found: dict[str, Any] | None) -> str:
 
 
 def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--memory-of"]:  # in a process of its own
+        print(json.dumps(memory(VIT, arguments[1] == "frozen")))
+        return
+    if arguments == ["--memory"]:
+        found = {how: run_module("benchmarks.encoders", "--memory-of", how) for how in ("trained", "frozen")}
+        files.write(MEMORY, (json.dumps(found, indent=1) + "\n").encode())
+        PAGE.write_text(page(json.loads(RESULTS.read_text())))
+        return
     kind, of = ("onnx", export) if arguments[:1] == ["--onnx"] else ("row", measure)
     if arguments and kind == "row":
         print(table([measure(name) for name in arguments]), end="")

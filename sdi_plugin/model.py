@@ -37,8 +37,11 @@ class UNetV2(nn.Module):
             checkpoint, or one of timm's or of safetensors. All parameters load, or none.
         deep_supervision: number of supervised levels, see below; True means 2, as in the official training.
         drop_path: stochastic depth rate of the encoder, in training mode, where it has one.
-        freeze: True for the whole encoder (not the pyramid on a plain ViT), or the number of finest levels: what they
-            depend on gets no gradients, keeps nothing for backward, and stays in evaluation mode (batch norm too).
+        freeze: True for the whole encoder (not the stem, nor the pyramid on a plain ViT), or the number of its finest
+            levels: what they depend on gets no gradients, keeps nothing for backward, and stays in evaluation mode
+            (batch norm too).
+        stem: True for two more levels, at strides 1 and 2, from light convolutions on the image, before an encoder
+            that starts at stride 4; for boundary detail, at the cost of maps of the image's size.
         image_size: N or (H, W), for encoders that are built for one size of images; by default timm's own.
         norm, fusion: those of `SDI`; None and "product" as in the paper.
         init: initialisation of the decoder, "paper" or "unit"; see `UNetV2Decoder`.
@@ -69,6 +72,7 @@ class UNetV2(nn.Module):
         [torch.Size([2, 2, 64, 90]), torch.Size([2, 2, 64, 90])]
         >>> model.eval()(images).shape
         torch.Size([2, 2, 64, 90])
+        >>> detailed = UNetV2("pvt_v2_b0", stem=True)  # six levels, from stride 1
         >>> frozen = UNetV2("vit_tiny_patch16_224", freeze=True)  # the pyramid on its tokens trains
         >>> frozen(images).shape
         torch.Size([2, 1, 64, 90])
@@ -85,6 +89,7 @@ class UNetV2(nn.Module):
         *,
         drop_path: float = 0.1,
         freeze: bool | int = False,
+        stem: bool = False,
         image_size: int | tuple[int, int] | None = None,
         norm: str | None = None,
         fusion: str = "product",
@@ -96,7 +101,7 @@ class UNetV2(nn.Module):
             raise ValueError(f"UNetV2: expected in_channels and classes >= 1, got {in_channels=}, {classes=}.")
         self.deep_supervision = 2 if deep_supervision is True else int(deep_supervision)
         self.encoder = TimmEncoder(
-            encoder, in_channels, encoder_weights, drop_path=drop_path, image_size=image_size, freeze=freeze
+            encoder, in_channels, encoder_weights, drop_path=drop_path, image_size=image_size, freeze=freeze, stem=stem
         )
         levels = len(self.encoder.out_channels)
         if not 0 <= self.deep_supervision <= levels:

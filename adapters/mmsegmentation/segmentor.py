@@ -19,17 +19,19 @@ def config(
     norm: str | None,
     fusion: str = "product",
     image_size: Any = None,
+    stem: bool = False,
 ) -> dict[str, Any]:
     """The `model` of a config for the network that `sdi_plugin.checkpoint.describe` describes."""
-    features = without_weights(lambda: TimmEncoder(encoder, image_size=image_size)).out_channels
-    size = {} if image_size is None else {"image_size": image_size}
+    features = without_weights(lambda: TimmEncoder(encoder, image_size=image_size, stem=stem)).out_channels
+    options: dict[str, Any] = {} if image_size is None else {"image_size": image_size}
+    options |= {"stem": True} if stem else {}
     return {
         "type": "EncoderDecoder",
         "backbone": {
-            "type": "PVTv2" if encoder.startswith("pvt_v2_") else "TimmPyramid",
+            "type": "PVTv2" if encoder.startswith("pvt_v2_") and not stem else "TimmPyramid",
             "name": encoder,
             "in_channels": in_channels,
-            **size,
+            **options,
         },
         "decode_head": {
             "type": "UNetV2Head",

@@ -24,6 +24,7 @@ class TimmPyramid(BaseModule):
             the whole network is frozen, except for the pyramid on a plain ViT.
         drop_path_rate: stochastic depth, where the model has it.
         with_cp: recompute maps in backward instead of storing them.
+        stem: whether light convolutions on the image give two more levels, at strides 1 and 2.
         image_size: N or (H, W), for models that are built for one size of images.
         pretrained: True for weights from timm's hub, "package" for those of a Python package, or a file as in init_cfg.
         init_cfg: None for a random start, or dict(type="Pretrained", checkpoint=FILE): timm's, safetensors, or a URL
@@ -61,6 +62,7 @@ class TimmPyramid(BaseModule):
         drop_path_rate: float = 0.1,
         with_cp: bool = False,
         image_size: int | Sequence[int] | None = None,
+        stem: bool = False,
         pretrained: bool | str | None = None,
         init_cfg: dict | list[dict] | None = None,
     ):
@@ -78,10 +80,11 @@ class TimmPyramid(BaseModule):
             drop_path=drop_path_rate,
             freeze=max(0, frozen_stages),
             image_size=size,
+            stem=stem,
             owner="TimmPyramid",
         )
-        # timm's part alone is registered: its names are those of the core's and of smp's encoders after "encoder.".
-        self.model, self._encoder, self.pretrained = encoder.model, (encoder,), pretrained
+        # The parts are registered, not the encoder: their names are those of the core's after "encoder.".
+        self.model, self.stem, self._encoder, self.pretrained = encoder.model, encoder.stem, (encoder,), pretrained
         levels = len(encoder.out_channels)
         self.out_indices = tuple(range(levels) if out_indices is None else out_indices)
         if not self.out_indices or list(self.out_indices) != sorted(set(self.out_indices) & set(range(levels))):

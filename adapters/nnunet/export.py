@@ -33,6 +33,7 @@ def build(description: Mapping[str, Any]) -> TimmUNetV2:
         norm=description["norm"],
         fusion=description["fusion"],
         image_size=description.get("image_size"),
+        stem=description.get("stem", False),
     )
 
 

@@ -28,7 +28,7 @@ class TimmUNetV2(nn.Module):
         deep_supervision: whether all heads return logits, or only the finest; `decoder.deep_supervision` switches it.
         norm, fusion: for SDI's product, None and "product" as in the paper; see `sdi_plugin.SDI`.
         init: initialisation of the decoder, "paper" or "unit"; see `sdi_plugin.UNetV2Decoder`.
-        freeze, image_size: of the encoder, see `sdi_plugin.UNetV2`.
+        freeze, image_size, stem: of the encoder, see `sdi_plugin.UNetV2`.
 
     Shape:
         x: (B, input_channels, H, W), any size that the encoder takes. Returns logits (B, K, H, W), or with deep
@@ -60,10 +60,13 @@ class TimmUNetV2(nn.Module):
         init: str = "paper",
         freeze: bool | int = False,
         image_size: int | Sequence[int] | None = None,
+        stem: bool = False,
     ):
         super().__init__()
         size = (image_size[0], image_size[1]) if isinstance(image_size, Sequence) else image_size
-        self.encoder = TimmEncoder(encoder, input_channels, freeze=freeze, image_size=size, owner=type(self).__name__)
+        self.encoder = TimmEncoder(
+            encoder, input_channels, freeze=freeze, image_size=size, stem=stem, owner=type(self).__name__
+        )
         self.decoder = NNUNetDecoder(
             self.encoder.out_channels,
             num_classes,

@@ -47,6 +47,7 @@ class nnUNetTrainerUNetV2Timm(nnUNetTrainerUNetV2):  # noqa: N801
 
     Attributes:
         encoder: class attribute, timm's name.
+        stem: class attribute, whether a light convolutional stem gives levels at strides 1 and 2.
         pretrained, frozen: class attributes, whether the encoder starts from pretrained weights, and keeps them.
         learning_rate, encoder_factor: class attributes, of the decoder, and the encoder's relative to it.
         decay, warmup_epochs: class attributes.
@@ -74,6 +75,7 @@ class nnUNetTrainerUNetV2Timm(nnUNetTrainerUNetV2):  # noqa: N801
     warmup_epochs = 3
     pretrained = True
     frozen = False
+    stem = False
 
     weights_variable = "SDI_PLUGIN_WEIGHTS"
     network_class: type[TimmUNetV2] = TimmUNetV2
@@ -85,7 +87,7 @@ class nnUNetTrainerUNetV2Timm(nnUNetTrainerUNetV2):  # noqa: N801
                 f"{type(self).__name__}: expected a 2-D configuration, got {configuration!r}: timm's encoders take "
                 "images only. Train configuration 2d, or volumes with -tr nnUNetTrainerUNetV2."
             )
-        options = {"freeze": True} if self.frozen else {}
+        options = {name: True for name, on in (("freeze", self.frozen), ("stem", self.stem)) if on}
         return with_timm(plans, self.network_class, self.encoder, fixed=_takes_one_size(self.encoder), **options)
 
     build_network_architecture = network_builder(_build)

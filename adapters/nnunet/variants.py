@@ -45,6 +45,7 @@ _VARIANTS: dict[str, type[nnUNetTrainer]] = {
 _OF_TIMM: dict[str, dict[str, Any]] = {
     "noPretrain": {"pretrained": False, "encoder_factor": 1.0},
     "frozen": {"frozen": True},
+    "stem": {"stem": True},
 }
 _EPOCHS = re.compile(r"1epoch|([2-9]|[1-9]\d+)epochs")
 
@@ -89,7 +90,7 @@ def _variant(name: str, base: type[nnUNetTrainerUNetV2], suffixes: list[str], en
     epochs = [int(suffix.rstrip("epochs")) for suffix in suffixes if _EPOCHS.fullmatch(suffix)]
     starts = {suffix for suffix in suffixes if encoder is not None and suffix in _OF_TIMM}
     others = {suffix for suffix in suffixes if suffix in _VARIANTS}
-    if len(epochs) > 1 or len(starts) > 1 or len(epochs) + len(others) + len(starts) < len(suffixes):
+    if len(epochs) > 1 or len(starts - {"stem"}) > 1 or len(epochs) + len(others) + len(starts) < len(suffixes):
         known = ["1epoch", "Nepochs", *_VARIANTS, *(_OF_TIMM if encoder is not None else ())]
         raise AttributeError(f"{name}: expected {base.__name__}, then any of _{', _'.join(known)}, each once.")
     content: dict[str, Any] = {"__module__": __name__, "__doc__": f"{base.__name__} with {', '.join(suffixes)}."}

@@ -23,6 +23,7 @@ def build(description: Mapping[str, Any]) -> UNetV2:
     arguments: dict[str, Any] = {"img_size": size} if (size := description.get("image_size")) else {}
     if _takes_drop_path(description["encoder"]):
         arguments["drop_path_rate"] = 0.1  # as in the core, for training further
+    arguments |= {"stem": True} if description.get("stem") else {}
     return UNetV2(
         encoder_name="tu-" + description["encoder"],
         encoder_weights=None,

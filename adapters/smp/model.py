@@ -21,6 +21,7 @@ from sdi_plugin.adapters.smp.arguments import check_values
 from sdi_plugin.checkpoint.card import KEY, Card
 from sdi_plugin.checkpoint.readme import sections
 from sdi_plugin.decoder import UNetV2Decoder
+from sdi_plugin.encoder.stem import CHANNELS, STRIDES, ConvStem
 
 # Below this the attention of PVTv2 and MiT has no pixels to attend to, at any encoder_depth.
 _MIN_SIZE = 32
@@ -51,6 +52,8 @@ class UNetV2(SegmentationModel):
         classes: K, the channels of the masks.
         activation: applied to the masks, as for every model of smp; None gives logits.
         aux_params: parameters of a classification head on the coarsest features, as for every model of smp.
+        stem: True for two more levels, at strides 1 and 2, from light convolutions on the image, before an encoder
+            that starts at stride 4, such as PVTv2, MiT, ConvNeXt or a plain ViT.
         deep_supervision: number of supervised levels; True means the 2 of the official training, False none.
         kwargs: for a tu- encoder: img_size for those built for one size (Swin, Hiera, MaxViT ...), drop_path_rate
             (officially 0.1; timm's default is 0) and the like; none with which timm chooses, reads or downloads
@@ -104,6 +107,7 @@ class UNetV2(SegmentationModel):
         activation: str | Callable[..., nn.Module] | None = None,
         aux_params: dict[str, Any] | None = None,
         deep_supervision: bool | int = False,
+        stem: bool = False,
         **kwargs: Any,
     ):
         super().__init__()
@@ -127,14 +131,23 @@ class UNetV2(SegmentationModel):
         self.unused = tuple(probe.unused_parameters(self.encoder, in_channels, self.levels, kwargs.get("img_size")))
         self._freeze_unused()
         reductions = [encoders.reduction(self.encoder, index) for index in self.levels]
+        widths = [channels[index] for index in self.levels]
+        self.stem = None
+        if stem:
+            if reductions[0] <= STRIDES[-1]:
+                raise ValueError(
+                    f"UNetV2: expected an encoder that starts at stride 4 with stem=True, got {encoder_name!r}, which "
+                    f"starts at {reductions[0]}. Leave stem out."
+                )
+            self.stem, reductions, widths = ConvStem(in_channels), [*STRIDES, *reductions], [*CHANNELS, *widths]
         heads = 2 if deep_supervision is True else int(deep_supervision)
-        if not 0 <= heads <= len(self.levels):
+        if not 0 <= heads <= len(widths):
             raise ValueError(
-                f"UNetV2: expected deep_supervision from 0 to {len(self.levels)} (levels of {encoder_name!r} at "
+                f"UNetV2: expected deep_supervision from 0 to {len(widths)} (levels of {encoder_name!r} at "
                 f"{encoder_depth=}), got {deep_supervision!r}."
             )
         self.decoder = UNetV2Decoder(
-            [channels[index] for index in self.levels],
+            widths,
             decoder_channels,
             strides=[coarse // fine for fine, coarse in itertools.pairwise(reductions)],
             norm=decoder_norm,
@@ -177,8 +190,10 @@ class UNetV2(SegmentationModel):
 
     def forward(self, x: Tensor) -> Any:
         self.check_input_shape(x)
-        features = self._encode(canvas.pad(x, *self._canvas))
-        ys = self.decoder([features[index] for index in self.levels])
+        padded = canvas.pad(x, *self._canvas)
+        features = self._encode(padded)
+        finer = [] if self.stem is None else self.stem(padded)
+        ys = self.decoder([*finer, *(features[index] for index in self.levels)])
         if self.training and self.deep_supervision:
             heads = (self.segmentation_head[0], *self.auxiliary_heads)
             masks = [self._mask(head, y, x) for head, y in zip(heads, ys, strict=False)]

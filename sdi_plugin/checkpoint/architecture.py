@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sdi_plugin.checkpoint.card import Card
 from sdi_plugin.checkpoint.errors import CheckpointError
-from sdi_plugin.checkpoint.names import ENCODER, convert
+from sdi_plugin.checkpoint.names import ENCODER, STEM, convert
 from sdi_plugin.checkpoint.origin import encoder_of
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -34,7 +34,7 @@ def describe(state: Mapping[str, Tensor], card: Card | None = None) -> dict[str,
 
     Returns:
         encoder, in_channels, classes, channels, deep_supervision (the number of heads, or 0 for one), norm, fusion;
-        image_size where the card says one.
+        image_size where the card says one; stem where there is one.
 
     Raises:
         CheckpointError: another architecture; only an encoder, or one other than pvt_v2_b0 to b5 (and b2_li) that the
@@ -72,6 +72,7 @@ def describe_core(core: Mapping[str, Tensor], card: Card | None = None) -> dict[
         "norm": _norm(core),
         "fusion": "asinh" if "decoder.skip.sdi.0.bound" in core else "product",
         **{name: value for name, value in size.items() if value is not None},
+        **({"stem": True} if any(name.startswith(STEM) for name in core) else {}),
     }
 
 

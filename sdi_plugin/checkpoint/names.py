@@ -17,6 +17,7 @@ from torch import Tensor
 from sdi_plugin.checkpoint.errors import CheckpointError
 
 ENCODER = "encoder.model."  # the prefix of timm's names in the core and smp
+STEM = "encoder.stem."  # the prefix of the convolutional stem in the core
 _LEVELS = 4  # levels of the official network
 
 
@@ -154,6 +155,8 @@ def _core_name(key: str) -> str:
     """smp -> core."""
     if key.startswith("segmentation_head.0."):
         return key.replace("segmentation_head.0.", "decoder.heads.0.", 1)
+    if key.startswith("stem."):
+        return f"encoder.{key}"
     return re.sub(r"^auxiliary_heads\.(\d+)\.", lambda m: f"decoder.heads.{int(m[1]) + 1}.", key)
 
 
@@ -161,6 +164,8 @@ def _smp_name(key: str) -> str:
     """Core -> smp."""
     if key.startswith("decoder.heads.0."):
         return key.replace("decoder.heads.0.", "segmentation_head.0.", 1)
+    if key.startswith(STEM):
+        return key.removeprefix("encoder.")
     return re.sub(r"^decoder\.heads\.(\d+)\.", lambda m: f"auxiliary_heads.{int(m[1]) - 1}.", key)
 
 
@@ -171,7 +176,7 @@ def _from_mmseg(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[st
 
 def _core_name_of_mmseg(key: str) -> str:
     """Mmseg -> core."""
-    key = re.sub(r"^backbone\.model\.", ENCODER, key)
+    key = re.sub(r"^backbone\.(model|stem)\.", r"encoder.\1.", key)
     key = re.sub(r"^decode_head\.conv_seg\.", "decoder.heads.0.", key)
     key = re.sub(r"^decode_head\.auxiliary_convs\.(\d+)\.", lambda m: f"decoder.heads.{int(m[1]) + 1}.", key)
     return re.sub(r"^decode_head\.decoder\.", "decoder.", key)
@@ -179,7 +184,7 @@ def _core_name_of_mmseg(key: str) -> str:
 
 def _mmseg_name(key: str) -> str:
     """Core -> mmseg."""
-    key = re.sub(rf"^{re.escape(ENCODER)}", "backbone.model.", key)
+    key = re.sub(r"^encoder\.(model|stem)\.", r"backbone.\1.", key)
     key = re.sub(r"^decoder\.heads\.0\.", "decode_head.conv_seg.", key)
     key = re.sub(r"^decoder\.heads\.(\d+)\.", lambda m: f"decode_head.auxiliary_convs.{int(m[1]) - 1}.", key)
     return re.sub(r"^decoder\.", "decode_head.decoder.", key)

@@ -6,6 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 LEVELS = 4
+# Blocks of XCiT and CaiT that alone read the class token, after those of the patches.
+_AFTER_THE_PATCHES = ("cls_attn_blocks", "blocks_token_only")
 
 
 class PlainViT(nn.Module):
@@ -32,6 +34,8 @@ class PlainViT(nn.Module):
         self.strides: tuple[float, ...] = (patch / 4, patch / 2, patch, 2 * patch)  # fractions for patches of 14
         self.out_channels = (width // 4, width // 2, width, width)
         vit.prune_intermediate_layers(list(self.blocks), prune_norm=False, prune_head=True)
+        if any(hasattr(vit, name) for name in _AFTER_THE_PATCHES):
+            vit.cls_token.requires_grad_(False)  # or DistributedDataParallel waits for its gradient
         self.vit = vit
         self.levels = nn.ModuleList(
             [

@@ -15,6 +15,7 @@ from sdi_plugin.encoder.build import check_name, create, create_pyramid
 from sdi_plugin.encoder.freeze import freeze as freeze_levels
 from sdi_plugin.encoder.freeze import frozen_parts
 from sdi_plugin.encoder.plain import PlainViT
+from sdi_plugin.encoder.stem import CHANNELS, STRIDES, ConvStem
 
 
 class TimmEncoder(nn.Module):
@@ -25,7 +26,8 @@ class TimmEncoder(nn.Module):
         min_size: pixels that each axis needs for the coarsest level to have one.
         multiple: the size of images must be a multiple of this.
         image_size: the only size (H, W) of images that the model takes, or None.
-        frozen: the number of finest levels whose part of the network is frozen.
+        stem: the `ConvStem` of the two finest levels, or None.
+        frozen: the number of timm's finest levels whose part of the network is frozen.
         mean, std: per channel, of the images on which the weights were trained, for pixels from 0 to 1.
 
     Args:
@@ -36,8 +38,10 @@ class TimmEncoder(nn.Module):
         out_indices: the features of timm to use as levels; by default all from stride 2. Stages after the last of them
             are not built.
         image_size: N or (H, W), for models that are built for one size; by default timm's own.
-        freeze: True, or the number of finest levels: the part of timm's network on which they depend gets no gradients
-            and stays in evaluation mode.
+        stem: whether a `ConvStem` gives levels at strides 1 and 2, before those of a model whose finest has stride 3.5
+            or more.
+        freeze: True, or the number of timm's finest levels: the part of timm's network on which they depend gets no
+            gradients and stays in evaluation mode.
         owner: the class name with which an error about the name or the hub begins.
 
     Shape:
@@ -54,6 +58,7 @@ class TimmEncoder(nn.Module):
         drop_path: float = 0.1,
         out_indices: Sequence[int] | None = None,
         image_size: int | tuple[int, int] | None = None,
+        stem: bool = False,
         freeze: bool | int = False,
         owner: str = "UNetV2",
     ):
@@ -61,7 +66,7 @@ class TimmEncoder(nn.Module):
         check_name(name, owner)
         pretrained.check(weights)
         self.name, self.in_channels, self._owner = name, in_channels, owner
-        self.frozen = 0  # levels
+        self.frozen, self.stem = 0, None
         arguments: dict[str, Any] = {"in_chans": in_channels, "drop_path": drop_path}
         if image_size is not None:
             arguments["img_size"] = image_size
@@ -85,6 +90,7 @@ class TimmEncoder(nn.Module):
         self.multiple, self.image_size = self._sizes(image_size)
         self.min_size = self.multiple * -(-int(self.strides[-1]) // self.multiple)
         self._freeze(freeze)
+        self.stem = self._stem() if stem else None
 
     def load_weights(self, weights: bool | str | Path) -> None:
         """Load weights into timm's network, all of its parameters or none; see `UNetV2`."""
@@ -104,7 +110,9 @@ class TimmEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
         features = self.model(x)[self._skipped :]
-        return [feature.permute(0, 3, 1, 2) for feature in features] if self._channels_last else features
+        if self._channels_last:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return features if self.stem is None else [*self.stem(x), *features]
 
     def pad(self, x: Tensor) -> Tensor:
         """Zero-pad images at the bottom and right to a size that the model takes.
@@ -132,6 +140,15 @@ class TimmEncoder(nn.Module):
         except (AssertionError, AttributeError) as error:
             if enable:
                 raise ValueError(f"{self._owner}: timm has no gradient checkpointing for {self.name}.") from error
+
+    def _stem(self) -> ConvStem:
+        if self.strides[0] <= STRIDES[-1]:
+            raise ValueError(
+                f"{self._owner}: expected an encoder that starts at stride 4 with stem=True, got {self.name!r}, which "
+                f"starts at {self.strides[0]:g}. Leave stem out."
+            )
+        self.strides, self.out_channels = (*STRIDES, *self.strides), (*CHANNELS, *self.out_channels)
+        return ConvStem(self.in_channels)
 
     def _sizes(self, built_for: int | tuple[int, int] | None) -> tuple[int, tuple[int, int] | None]:
         """What the size of images must be a multiple of, and the only size, if there is one; found by trying."""

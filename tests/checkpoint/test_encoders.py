@@ -24,7 +24,8 @@ TARGETS = {"core": "x.safetensors", "smp": "x", "mmseg": "x.pth", "nnunet": "x.p
 @pytest.fixture(scope="module", params=CHANNELS)
 def model(request) -> UNetV2:
     torch.manual_seed(0)
-    return UNetV2(request.param, CHANNELS[request.param], classes=2, channels=8, deep_supervision=3).eval()
+    stem = request.param == "test_vit"
+    return UNetV2(request.param, CHANNELS[request.param], 2, channels=8, deep_supervision=3, stem=stem).eval()
 
 
 @pytest.fixture
@@ -74,7 +75,9 @@ def test_an_encoder_for_one_size_keeps_it(tmp_path):
 
 
 def test_what_smp_saves_becomes_core(model, tmp_path):
-    network: Any = smp.create_model("unetv2", f"tu-{model.encoder.name}", None, in_channels=model.encoder.in_channels)
+    network: Any = smp.create_model(
+        "unetv2", f"tu-{model.encoder.name}", None, in_channels=model.encoder.in_channels, stem=_has_stem(model)
+    )
     network.save_pretrained(tmp_path / "smp")
     images = torch.randn(1, model.encoder.in_channels, 64, 96)
     loaded = sdi_plugin.load(convert(tmp_path / "smp", tmp_path / "x.safetensors", "core"))
@@ -93,7 +96,7 @@ def test_what_mmengine_saves_names_the_encoder(model, images, tmp_path):
 
 
 def test_what_nnunet_saves_names_the_encoder(model, images, tmp_path):
-    network = TimmUNetV2(model.encoder.in_channels, 2, model.encoder.name, 8, heads=3)
+    network = TimmUNetV2(model.encoder.in_channels, 2, model.encoder.name, 8, heads=3, stem=_has_stem(model))
     network.load_state_dict(checkpoint.convert(model.state_dict(), "nnunet")[0])
     plan = {"architecture": {"arch_kwargs": {"encoder": model.encoder.name}}}
     plan["normalization_schemes"] = ["ZScoreNormalization"] * model.encoder.in_channels
@@ -162,3 +165,7 @@ def _card(model: UNetV2) -> Card:
     encoder = model.encoder
     named = {"encoder": encoder.name, "in_channels": encoder.in_channels, "image_size": encoder.image_size}
     return Card(architecture={"framework": "core", "arguments": named})
+
+
+def _has_stem(model: UNetV2) -> bool:
+    return model.encoder.stem is not None

@@ -44,6 +44,16 @@ def test_an_onnx_file_takes_pixels_of_any_size(dynamic, size, batch):
     np.testing.assert_allclose(probabilities, expected.sigmoid(), atol=1e-5)  # pyright: ignore
 
 
+@pytest.mark.slow
+def test_the_program_of_a_plain_vit_takes_any_size():
+    network = UNetV2("test_vit", channels=4).eval()  # pads the images to whole patches, and crops the logits
+    program = graph.trace(graph.Graph(Loaded(network, CARD, Path(__file__)), None, None, True), 3).module()
+    for size in [(96, 96), (97, 130)]:
+        images = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(program(images)[0], network(images), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("options", [{}, {"tile": 64}, {"size": (64, 96)}, {"flips": True}], ids=str)
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_predictions_are_those_of_the_checkpoint(dynamic, options, runtime):

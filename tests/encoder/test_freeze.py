@@ -64,3 +64,9 @@ def test_a_frozen_encoder_survives_a_checkpoint():
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(twin.eval()(x), model.eval()(x))
+
+
+def test_a_class_token_that_the_patches_do_not_see_waits_for_no_gradient():
+    model = UNetV2("xcit_nano_12_p16_224", channels=8, deep_supervision=2)
+    step(model)
+    assert not [key for key, value in model.named_parameters() if value.requires_grad and value.grad is None]

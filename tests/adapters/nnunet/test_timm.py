@@ -33,6 +33,7 @@ def step(trainer: Any) -> None:
         ("convnext_tiny_noPretrain", "convnext_tiny", {"pretrained": False, "encoder_factor": 1.0}),
         ("vit_small_patch14_dinov2_frozen_50epochs", "vit_small_patch14_dinov2", {"frozen": True, "epochs": 50}),
         ("vit_small_patch14_dinov2_tag_lvd142m_frozen", "vit_small_patch14_dinov2.lvd142m", {"frozen": True}),
+        ("pvt_v2_b0_stem_noPretrain_50epochs", "pvt_v2_b0", {"stem": True, "pretrained": False, "epochs": 50}),
         ("tf_efficientnet_lite0_DA5_1epoch", "tf_efficientnet_lite0", {"pretrained": True, "epochs": 1}),
     ],
 )
