@@ -78,6 +78,11 @@ class PlanUNetV2(nn.Module):
             checkpointing=checkpointing,
         )
 
+    @property
+    def multiple(self) -> tuple[int, ...]:
+        """Of which the sizes of images are multiples."""
+        return tuple(int(each) for each in np.prod(self.encoder.strides, axis=0))
+
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         return self.decoder(self.encoder(x))
 

@@ -13,8 +13,9 @@ from sdi_plugin import canvas
 from sdi_plugin.deploy.loading import Loaded
 from sdi_plugin.ops import reference
 
-# Each axis of the example is another multiple of 32, so that no level has the size of another.
-_EXAMPLE = (2, 160, 224)
+# The coarsest level of the example: no axis of a level has the size of another axis or, where it has a stride, level.
+_EXAMPLE = (3, 5, 7)
+_LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 class Graph(nn.Module):
@@ -26,7 +27,8 @@ class Graph(nn.Module):
         raw: the network alone: logits of images that are normalised and resized outside.
 
     Shape:
-        images: (B, C, H, W). Returns probabilities and logits (B, K, H, W); with raw the logits alone.
+        images: (B, C, H, W), or volumes (B, C, D, H, W). Returns probabilities and logits (B, K, *S) of the same size;
+        with raw the logits alone.
     """
 
     mean: Tensor
@@ -50,13 +52,17 @@ class Graph(nn.Module):
         return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1), logits
 
 
-def trace(graph: Graph, channels: int) -> torch.export.ExportedProgram:
-    """The program, for any batch and, unless it is raw and of one size, any height and width."""
-    batch, *example = _EXAMPLE
+def trace(graph: Graph, channels: int, multiple: Sequence[int] = (32, 32)) -> torch.export.ExportedProgram:
+    """The program, for any batch and, unless it is raw and of one size, any size.
+
+    Args:
+        multiple: whose multiples are sizes for which the network does not pad.
+    """
     fixed = graph.size if graph.raw else None
-    images = torch.zeros(batch, channels, *(fixed or example))
+    example = [each * factor for each, factor in zip(multiple, _EXAMPLE[-len(multiple) :], strict=True)]
+    images = torch.zeros(2, channels, *(fixed or example))
     dynamic: Any = torch.export.Dim.DYNAMIC
-    axes = {0: dynamic} if fixed else {0: dynamic, 2: dynamic, 3: dynamic}
+    axes = {axis: dynamic for axis in range(images.ndim) if axis == 0 or (axis > 1 and not fixed)}
     # With images of one size the network itself is traced as it is: encoders that bake sizes in can be exported.
     with torch.no_grad(), _any_size() if graph.size is None else nullcontext():
         return torch.export.export(
@@ -97,12 +103,14 @@ def _triangles(source: int, target: int) -> Tensor:
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """`sdi_plugin.ops.resize`, where an axis that is finer in the example is finer at every size."""
-    height, width = x.shape[2:]
-    if _example(height) > _example(size[0]):
-        x = _means(height, size[0]) @ x
-    if _example(width) > _example(size[1]):
-        x = x @ _means(width, size[1]).T
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+    *depth, height, width = x.shape[2:]
+    if depth and _example(depth[0]) > _example(size[0]):
+        x = (_means(depth[0], size[0]) @ x.flatten(3)).unflatten(3, (height, width))
+    if _example(height) > _example(size[-2]):
+        x = _means(height, size[-2]) @ x
+    if _example(width) > _example(size[-1]):
+        x = x @ _means(width, size[-1]).T
+    return F.interpolate(x, size=tuple(size), mode=_LINEAR[len(size)], align_corners=True)
 
 
 def _example(size: Any) -> Any:
@@ -118,7 +126,7 @@ def _means(source: int, target: int) -> Tensor:
 
 
 def _resize_logits(x: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(x, size=tuple(size), mode=_LINEAR[len(size)], align_corners=False)
 
 
 def _to_image(logits: Tensor, size: Sequence[int], padded: Sequence[int]) -> Tensor:
@@ -128,7 +136,7 @@ def _to_image(logits: Tensor, size: Sequence[int], padded: Sequence[int]) -> Ten
 
 
 def _pad(x: Tensor, minimum: int, multiple: int = 1) -> Tensor:
-    height, width = x.shape[2:]
-    bottom, right = (torch.sym_max(-(-axis // multiple) * multiple, minimum) - axis for axis in (height, width))
-    amounts: Any = (0, right, 0, bottom)
+    amounts: list[Any] = []
+    for axis in reversed(x.shape[2:]):
+        amounts += 0, torch.sym_max(-(-axis // multiple) * multiple, minimum) - axis
     return F.pad(x, amounts)

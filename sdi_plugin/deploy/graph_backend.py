@@ -20,6 +20,7 @@ class GraphBackend:
     Attributes:
         size: the network's only size, or None. Unless it is raw the graph resizes images to it.
         runtime: what runs the graph.
+        dim: 2 for images, 3 for volumes.
 
     Args:
         file: the model.json that `export` wrote.
@@ -43,6 +44,7 @@ class GraphBackend:
             self.normalised_inside, raw, own = found["normalised_inside"], found["raw"], found["precision"]
             hashes, self.card = found["sha256"], Card.from_json(json.dumps(found["card"]))
             self.channels, self.classes = (int(found[each][0]["shape"][1]) for each in ("inputs", "outputs"))
+            self.dim = len(found["inputs"][0]["shape"]) - 2
             self.size: Any = None if found["size"] is None else tuple(int(each) for each in found["size"])
             graph, possible = file.with_name(Path(found["file"]).name), runtimes.RUNTIMES[found["format"]]
             verified = {str(name): float(each["milliseconds"]) for name, each in found["runtimes"].items()}
@@ -70,10 +72,10 @@ class GraphBackend:
         self._run = runtimes.start(self.runtime, graph, threads, precision or own, required)
         self._output = 0 if raw else 1  # the logits
 
-    def expect(self, size: tuple[int, int]) -> None:
+    def expect(self, size: tuple[int, ...]) -> None:
         """Prepare for images of this size; others stay possible."""
         if hasattr(self._run, "usual"):
-            self._run.usual = tuple(size)  # pyright: ignore[reportFunctionMemberAccess]
+            self._run.usual = size  # pyright: ignore[reportFunctionMemberAccess]
 
     def __call__(self, images: Array) -> Array:
         return self._run(images)[self._output]

@@ -38,6 +38,20 @@ class Loaded:
     card: Card
     file: Path
 
+    @property
+    def channels(self) -> int:
+        """Of its images."""
+        return self._stem.in_channels
+
+    @property
+    def dim(self) -> int:
+        """2 for images, 3 for volumes."""
+        return 3 if isinstance(self._stem, nn.Conv3d) else 2
+
+    @property
+    def _stem(self) -> nn.Conv2d | nn.Conv3d:
+        return next(layer for layer in self.network.modules() if isinstance(layer, nn.Conv2d | nn.Conv3d))
+
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         if self.card.summed_heads > 1 and isinstance(self.network, UNetV2):

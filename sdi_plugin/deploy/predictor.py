@@ -19,6 +19,7 @@ Array = NDArray[np.float32]
 # Where a checkpoint does not say: ImageNet's, as the official training and most others normalise.
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 LARGEST, TILE = 1024 * 1024, 512  # pixels of an image without a known size, above which it is cut into tiles
+VOLUMES = "Give predict the model folder of nnU-Net, whose own reader and predictor it then uses."
 _RUNTIMES = ("torch", "onnxruntime", "openvino")
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 
@@ -132,6 +133,8 @@ class Predictor:
             raise ValueError("Predictor: expected size or tile, got both. Tiles keep the image's resolution.")
         self.backend: Backend = _backend(model, device, precision, threads, runtime)
         self.card = self.backend.card
+        if getattr(self.backend, "dim", 2) != 2:
+            raise ValueError(f"Predictor: expected a network for images, got one for volumes, {model}. {VOLUMES}")
         fixed = getattr(self.backend, "size", None)
         if fixed and (tile or (size or fixed) != fixed):
             raise ValueError(
@@ -239,15 +242,23 @@ class Predictor:
         return total / np.float32(len(self.flips))
 
 
+def is_exported(model: str | Path) -> bool:
+    """Whether a path is what `export` wrote, a model.json or its folder."""
+    return _sidecar(model).suffix == ".json" and _sidecar(model).is_file()
+
+
+def _sidecar(model: str | Path) -> Path:
+    return Path(model, SIDECAR) if Path(model).is_dir() else Path(model)
+
+
 def _backend(model: Any, device: str, precision: str | None, threads: int | None, runtime: str) -> Backend:
     if runtime not in ("auto", *_RUNTIMES):
         raise ValueError(f"Predictor: expected a runtime of auto, {', '.join(_RUNTIMES)}, got {runtime!r}.")
     if isinstance(model, str | Path):
-        sidecar = Path(model, SIDECAR) if Path(model).is_dir() else Path(model)
-        if sidecar.suffix == ".json" and sidecar.is_file():
+        if is_exported(model):
             if device not in ("auto", "cpu"):
                 raise ValueError(f"Predictor: expected the CPU for an exported graph, got {device}.")
-            return GraphBackend(sidecar, runtime, threads, precision)
+            return GraphBackend(_sidecar(model), runtime, threads, precision)
     elif not hasattr(model, "network"):
         return model
     if runtime not in ("auto", "torch"):

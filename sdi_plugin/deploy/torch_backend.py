@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from sdi_plugin.deploy.loading import Loaded, load
+from sdi_plugin.deploy.predictor import VOLUMES
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,12 +25,9 @@ class TorchBackend:
         model = load(model) if isinstance(model, str | Path) else model
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.dtype = _PRECISIONS[precision]
-        stem = next(layer for layer in model.network.modules() if isinstance(layer, nn.Conv2d | nn.Conv3d))
-        self.channels = stem.in_channels
-        if not isinstance(stem, nn.Conv2d):
-            raise ValueError(
-                f"Predictor: expected a network for images, got one for volumes in {model.file}. Use nnUNetv2_predict."
-            )
+        self.channels, self.dim = model.channels, model.dim
+        if self.dim == 3:
+            raise ValueError(f"Predictor: expected a network for images, got one for volumes, {model.file}. {VOLUMES}")
         with torch.no_grad():
             self.classes = model(torch.zeros(1, self.channels, *(model.card.size or (64, 64)))).shape[1]
         model.network.to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

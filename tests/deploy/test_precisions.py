@@ -34,7 +34,9 @@ def exported(dynamic, photos, tmp_path, monkeypatch):
         calibrate = photos if precision == "int8" else None
         return export(small(), tmp_path / "out", format=format, precision=precision, calibrate=calibrate)
 
-    monkeypatch.setattr(exporting, "_trace", lambda graph, channels, file: shutil.copy(dynamic / "model.onnx", file))
+    monkeypatch.setattr(
+        exporting, "_trace", lambda graph, channels, multiple, file: shutil.copy(dynamic / "model.onnx", file)
+    )
     return run
 
 
