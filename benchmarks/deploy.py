@@ -126,7 +126,7 @@ def precisions(model: str, images: Path, masks: Path, calibrate: Path, rounds: i
         predictors = {}
         for precision in ("fp32", "fp16", "bf16", "int8"):
             out = Path(temporary, precision)
-            options = {"calibrate": calibrate} if precision == "int8" else {}
+            options: dict[str, Any] = {"calibrate": calibrate} if precision == "int8" else {}
             exported = deploy.export(model, out, precision=precision, **options)
             for runtime in exported.runtimes:
                 predictor = Predictor(out, runtime=runtime, threads=threads, batch=1)

@@ -56,7 +56,7 @@ def _of_mmseg(backbone: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_nnunet(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    configurations, name = _at(arguments, "plans", "configurations"), arguments.get("configuration")
+    configurations, name = _at(arguments, "plans", "configurations"), _at(arguments, "configuration")
     architecture = None
     for _ in configurations:  # at most, or they inherit from each other in a circle
         architecture = architecture or _at(configurations, name, "architecture")

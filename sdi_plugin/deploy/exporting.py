@@ -122,7 +122,9 @@ def export(
     card = replace(model.card if predictor is None else predictor.card, size=fixed or model.card.size)
     graph = Graph(model, (card.mean, card.std) if inside else None, fixed, raw)
     multiple = getattr(model.network, "multiple", None)
-    images = None if calibrate is None else quantizing.pixels(Path(calibrate), predictor, inside, fixed)
+    images = None
+    if calibrate is not None and predictor is not None:
+        images = quantizing.pixels(Path(calibrate), predictor, inside, fixed)
     out = Path(out)
     with files.folder(out, into=True) as folder:
         file = folder / FORMATS[format]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import encoders
-from sdi_plugin.deploy.exporting import BOUND
+from sdi_plugin.deploy.exporting import BOUNDS
 
 MEASURED = encoders.COLUMNS.index("kept")  # what is before it is exact
 
@@ -36,7 +36,7 @@ def test_the_page_is_that_of_the_results():
     results = json.loads(encoders.RESULTS.read_text())
     assert encoders.page(results) == encoders.PAGE.read_text()
     exported = [result["onnx"] for result in results.values() if "onnx" in result]
-    assert all(found["error"] < BOUND for found in exported if found["size"])
+    assert all(found["error"] < BOUNDS["fp32"] for found in exported if found["size"])
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from sdi_plugin.cli.demo import dataset, network, report, train
 from sdi_plugin.cli.demo.images import lesion_image
 from sdi_plugin.cli.errors import CommandError
 from sdi_plugin.data import DataError
+from sdi_plugin.deploy import page
 from tests.cli.images import write_images
 
 
@@ -248,8 +249,8 @@ def test_overlays_outline_truth_and_prediction(finished):
     (picture,) = report.overlays(run, data, [0])
     pixels = np.array(picture)
     assert pixels.shape == (32, 64, 3)
-    assert (pixels[0, 32:] == report._PREDICTION).all()  # the prediction covers all: its outline is the border
-    assert (pixels[:, 32:] == report._TRUTH).all(-1).any()
+    assert (pixels[0, 32:] == page.PREDICTION).all()  # the prediction covers all: its outline is the border
+    assert (pixels[:, 32:] == page.TRUTH).all(-1).any()
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():

@@ -47,7 +47,7 @@ def launched(monkeypatch):
 
 
 def forward(case, targets=TARGETS, **options):
-    return ops.resize_smooth_multiply_stage(*case, targets, **options)
+    return ops.resize_smooth_multiply_stage(*case, targets=targets, **options)
 
 
 def step(case):
@@ -167,9 +167,10 @@ def test_what_torch_intercepts_is_not_planned(launched):
 
     case = make_case()
     forward(case)
-    assert library._key(*case, TARGETS, "product", None) in library._known
-    case[0][0] = case[0][0].as_subclass(Other)
-    assert library._key(*case, TARGETS, "product", None) is None
+    xs, weights, biases = case
+    assert library._key(xs, weights, biases, TARGETS, "product", None) in library._known
+    xs[0] = xs[0].as_subclass(Other)
+    assert library._key(xs, weights, biases, TARGETS, "product", None) is None
 
 
 def test_later_calls_pass_their_own_addresses(launched):
