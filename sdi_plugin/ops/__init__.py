@@ -43,7 +43,8 @@ def attend_and_reduce(
         (C_out, C, 1, 1[, 1]). Returns (B, C_out, *S).
 
     Convention:
-        The gradient of a maximum is shared between equal values, as that of torch's amax.
+        The gradient of a maximum is shared between equal values, as that of torch's amax. The result is channels last
+        in memory if f is, otherwise contiguous.
 
     This is `attend_and_reduce_stage` for one level; see there which kernels compute it, and what backward keeps.
 

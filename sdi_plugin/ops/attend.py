@@ -110,7 +110,7 @@ def _fake(
     checks.one_device(_NAME, [t for level in levels for t in level])
     dtype = plain.accumulator(*[t for level in levels for t in level])
     return (
-        [f.new_empty(f.shape[0], *f.shape[2:], w.shape[0], dtype=out_dtype).movedim(-1, 1) for f, *_, w in levels],
+        [plain.empty_result(f, w.shape[0], out_dtype) for f, *_, w in levels],
         [f.new_empty(f.shape[0], 3, f.shape[1], dtype=dtype) for f in fs],
         [f.new_empty(f.shape[0], 3, *f.shape[2:], dtype=dtype) for f in fs],
     )

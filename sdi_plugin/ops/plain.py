@@ -70,6 +70,20 @@ def backward(
     return [list(group) if needs_maps or i else [] for i, group in enumerate(zip(*found, strict=True))]
 
 
+def is_channels_last(f: Tensor) -> bool:
+    """Whether f, and so the result, has its channels adjacent in memory, as torch's convolutions decide it."""
+    last = torch.channels_last if f.ndim == 4 else torch.channels_last_3d
+    return f.is_contiguous(memory_format=last) and not f.is_contiguous()
+
+
+def empty_result(f: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    """Memory for a result (B, C_out, *S), channels last if f is."""
+    batch, size = f.shape[0], f.shape[2:]
+    if is_channels_last(f):
+        return f.new_empty((batch, *size, channels), dtype=dtype).movedim(-1, 1)
+    return f.new_empty((batch, channels, *size), dtype=dtype)
+
+
 def accumulator(*tensors: Tensor) -> torch.dtype:
     is_double = any(t.dtype == torch.float64 for t in tensors)
     return torch.float64 if is_double else torch.float32
@@ -100,8 +114,9 @@ def _forward(level: Level, out_dtype: torch.dtype) -> Kept:
     maps = torch.stack([x.mean(1, dtype=dtype), x.amax(1).to(dtype)], 1)
     pixel_gate = torch.sigmoid(_CONV[f.ndim - 2](maps, level.conv7.to(dtype), padding=3))
     # The channels' gate is part of the weights, and the pixels' is one number for a pixel's whole result.
-    reduced = torch.bmm(f.flatten(2).mT, (conv1 * gate[:, None]).to(f.dtype).mT)
-    g = (reduced * pixel_gate.flatten(2).mT).to(out_dtype).unflatten(1, f.shape[2:]).movedim(-1, 1)
+    weights, flat = (conv1 * gate[:, None]).to(f.dtype), f.flatten(2)
+    reduced = torch.bmm(flat.mT, weights.mT).mT if is_channels_last(f) else torch.bmm(weights, flat)
+    g = torch.mul(reduced.unflatten(2, f.shape[2:]), pixel_gate, out=empty_result(f, len(conv1), out_dtype))
     return Kept(g, torch.cat([pooled, gate[:, None]], 1), torch.cat([maps, pixel_gate], 1))
 
 

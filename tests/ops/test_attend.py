@@ -129,12 +129,12 @@ def test_any_memory_layout(arrange, size, backend):
     torch.testing.assert_close(*results)
 
 
-def test_maps_are_channels_last_and_gradients_laid_out_as_what_they_belong_to(backend):
+def test_results_are_laid_out_as_the_features_and_gradients_as_what_they_belong_to(backend):
     f, *weights = [t.float() for t in make(2, 16, 6, (9, 8))]
     for layout in (torch.contiguous_format, torch.channels_last):
         leaves = [f.to(memory_format=layout).requires_grad_(), *[w.requires_grad_() for w in weights]]
         output = ours(*leaves)
-        assert output.is_contiguous(memory_format=torch.channels_last)
+        assert output.is_contiguous(memory_format=layout)
         for leaf, gradient in zip(leaves, torch.autograd.grad(output.sum(), leaves), strict=True):
             assert gradient.stride() == leaf.stride()
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sdi_plugin.ops import cpu
-from sdi_plugin.ops.plain import accumulator
+from sdi_plugin.ops.plain import accumulator, empty_result
 
 
 class _View(ctypes.Structure):
@@ -36,13 +36,13 @@ def forward(
     conv1: Sequence[Tensor],
     out_dtype: torch.dtype,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """See `sdi_plugin.ops.plain.forward`; returns maps in channels-last memory."""
+    """See `sdi_plugin.ops.plain.forward`."""
     groups = fs, fc1, fc2, conv7, conv1
     dtype = accumulator(*[t for group in groups for t in group])
     gs, channels, pixels = [], [], []
     for f, weight in zip(fs, conv1, strict=True):
         batch, width, *size = f.shape
-        gs.append(torch.empty((batch, *size, weight.shape[0]), dtype=dtype, device=f.device).movedim(-1, 1))
+        gs.append(empty_result(f, weight.shape[0], dtype))
         channels.append(torch.empty((batch, 3, width), dtype=dtype, device=f.device))
         pixels.append(torch.empty((batch, 3, *size), dtype=dtype, device=f.device))
     _run(dtype, groups, (gs, channels, pixels))

@@ -18,14 +18,19 @@ template <typename T> void logit_unit(const Attending<T> &all, AttendSums<T> &su
   const int64_t image = split.image(unit), pitch = split.pitch(), outs = level.out_channels;
   Buffer<T> a(outs * pitch), b(outs * pitch), sum(pitch);
   split.each_tile_of(unit, [&](int64_t begin, int64_t n) {
+    const T *gate = all.pixels(l, image, 2) + begin;
+    T *to = sums.logit.data + image * split.pixels + begin;
+    if (g.is_last() && g_grad.is_last()) {
+      for (int64_t p = 0; p < n; p++)
+        to[p] = (T(1) - gate[p]) * dot(g.at(image, begin + p), g_grad.at(image, begin + p), outs);
+      return;
+    }
     g.read(a.data, pitch, outs, image, begin, n);
     g_grad.read(b.data, pitch, outs, image, begin, n);
     sum.zero();
     for (int64_t o = 0; o < outs; o++)
       for (int64_t p = 0; p < n; p++)
         sum.data[p] += a.data[o * pitch + p] * b.data[o * pitch + p];
-    const T *gate = all.pixels(l, image, 2) + begin;
-    T *to = sums.logit.data + image * split.pixels + begin;
     for (int64_t p = 0; p < n; p++)
       to[p] = (T(1) - gate[p]) * sum.data[p];
   });
@@ -87,6 +92,29 @@ template <typename T> struct PixelRows {
   }
 };
 
+// Panels (padded n, padded C_out) of g's gradient at n pixels, each times its gate. gradient: room for a tile of it.
+template <typename T>
+void pack_gradient(T *panels, Buffer<T> &gradient, const Map4<T> &g_grad, const AttentionLevel &level, int64_t image,
+                   int64_t begin, int64_t n, const T *gate) {
+  constexpr int64_t panel = 2 * Lanes<T>::count;
+  const int64_t outs = level.out_channels, columns = padded<T>(outs), whole = padded<T>(n);
+  if (outs < columns || n < whole)
+    std::fill(panels, panels + columns * whole, T(0));
+  if (!g_grad.is_last())
+    g_grad.read(gradient.data, whole, outs, image, begin, n);
+  for (int64_t column = 0; column < columns; column += panel) {
+    const int64_t width = std::min(panel, columns - column), used = std::min(width, outs - column);
+    T *to = panels + column * whole;
+    if (!g_grad.is_last())
+      transpose(to, width, gradient.data + column * whole, whole, used, n);
+    for (int64_t p = 0; p < n; p++) {
+      const T *from = g_grad.is_last() ? g_grad.at(image, begin + p) + column : to + p * width;
+      for (int64_t o = 0; o < used; o++)
+        to[p * width + o] = from[o] * gate[p];
+    }
+  }
+}
+
 // A share of a level's units: the sums over pixels for conv1 and the channels' gate.
 template <typename T> void sum_share(const Attending<T> &all, AttendSums<T> &sums, int64_t l, int64_t share) {
   using Vector = typename Lanes<T>::Vector;
@@ -102,8 +130,6 @@ template <typename T> void sum_share(const Attending<T> &all, AttendSums<T> &sum
   T *conv1 = sums.conv1.data + share * channels * columns;
   std::fill(conv1, conv1 + channels * columns, T(0));
   pack_transposed<T>(weights.data, columns, static_cast<const T *>(level.conv1), outs, channels, nullptr);
-  if (outs < columns)
-    panels.zero();
   for (int64_t unit = split.count * share / sums.shares; unit < split.count * (share + 1) / sums.shares; unit++) {
     const int64_t image = split.image(unit);
     const T *gate = all.channels(l, image, 2), *most = all.channels(l, image, 1);
@@ -114,16 +140,8 @@ template <typename T> void sum_share(const Attending<T> &all, AttendSums<T> &sum
     split.each_tile_of(unit, [&](int64_t begin, int64_t n) {
       const int64_t whole = padded<T>(n), at = image * split.pixels + begin;
       f.read(tile.data, pitch, channels, image, begin, n);
-      g_grad.read(gradient.data, pitch, outs, image, begin, n);
       const T *spatial = pixels.set(0, all.pixels(l, image, 2) + begin, n);
-      for (int64_t o = 0; o < outs; o++)
-        for (int64_t p = 0; p < whole; p++)
-          gradient.data[o * pitch + p] *= spatial[p];
-      for (int64_t column = 0; column < columns; column += 2 * lanes) {
-        const int64_t width = std::min(2 * lanes, columns - column);
-        transpose(panels.data + column * whole, width, gradient.data + column * pitch, pitch,
-                  std::min(width, outs - column), whole);
-      }
+      pack_gradient(panels.data, gradient, g_grad, level, image, begin, n, spatial);
       Stretches<T> stretches{0, stretch, {}, {}};
       int64_t done = 0;
       for (; done + stretch <= whole; done += stretch) {
@@ -258,18 +276,20 @@ template <typename T> void map_unit(const Attending<T> &all, const AttendSums<T>
     }
     product<T>(out.data, pitch, false, nullptr, {1, columns, {weights.data}, {0}}, columns, channels,
                {panels.data, columns, whole});
+    const bool in_place = f_grad.is_planar() && n == whole;
     for (int64_t c = 0; c < channels; c++) {
-      const T *row = tile.data + c * pitch;
-      T *to = out.data + c * pitch;
+      const T *row = tile.data + c * pitch, *from = out.data + c * pitch;
+      T *to = in_place ? f_grad.at(image, begin) + c * level.f_grad.stride[1] : out.data + c * pitch;
       const Vector own = Vector{} + of_mean[c], tie = Vector{} + of_maximum[c];
       for (int64_t p = 0; p < whole; p += lanes) {
         const Vector v = load(row + p);
         const Vector tied = gate[c] * v == load(maximum + p) ? load(maximum_grad + p) : Vector{};
         const Vector extreme = v == Vector{} + most[c] ? tie : Vector{};
-        store(to + p, load(to + p) + gate[c] * (load(mean_grad + p) + tied) + (own + extreme));
+        store(to + p, load(from + p) + gate[c] * (load(mean_grad + p) + tied) + (own + extreme));
       }
     }
-    f_grad.write(out.data, pitch, channels, image, begin, n);
+    if (!in_place)
+      f_grad.write(out.data, pitch, channels, image, begin, n);
   });
 }
 

@@ -160,13 +160,21 @@ template <typename T> void reduce_unit(const Attending<T> &all, int64_t l, int64
       pool_pixels<1>(tile.data + p, pitch, channels, gate, pooled.data + p, pooled.data + pitch + p);
     for (int64_t k = 0; k < 2; k++)
       std::copy(pooled.data + k * pitch, pooled.data + k * pitch + n, all.pixels(l, image, k) + begin);
-    std::fill(out.data, out.data + n * columns, T(0));
+    const bool in_place = g.is_last() && g.step == columns;
+    T *to = in_place ? g.at(image, begin) : out.data;
+    std::fill(to, to + n * columns, T(0));
     for (int64_t c = 0; c < channels; c += chunk)
-      add_transposed_product(out.data, tile.data + c * pitch, pitch, weights.data + c * columns,
+      add_transposed_product(to, tile.data + c * pitch, pitch, weights.data + c * columns,
                              std::min(chunk, channels - c), n, columns);
+    if (in_place)
+      return;
+    const int64_t o_step = level.g.stride[1], outs = level.out_channels;
     g.each_stretch(image, begin, n, [&](int64_t i, int64_t count, T *to, int64_t step) {
+      if (step == 1)
+        return transpose(to, o_step, out.data + i * columns, columns, count, outs);
       for (int64_t k = 0; k < count; k++)
-        std::copy(out.data + (i + k) * columns, out.data + (i + k) * columns + level.out_channels, to + k * step);
+        for (int64_t o = 0; o < outs; o++)
+          to[k * step + o * o_step] = out.data[(i + k) * columns + o];
     });
   });
 }
@@ -187,10 +195,16 @@ template <typename T> void gate_rows(const Attending<T> &all, int64_t l, const R
     T *gate = all.pixels(l, at.image, 2) + begin;
     for (int64_t x = 0; x < level.w; x++)
       gate[x] = sigmoid(from[x]);
+    const int64_t o_step = level.g.stride[1];
     g.each_stretch(at.image, begin, level.w, [&](int64_t i, int64_t count, T *to, int64_t step) {
-      for (int64_t k = 0; k < count; k++)
+      if (step == 1)
         for (int64_t o = 0; o < level.out_channels; o++)
-          to[k * step + o] *= gate[i + k];
+          for (int64_t k = 0; k < count; k++)
+            to[o * o_step + k] *= gate[i + k];
+      else
+        for (int64_t k = 0; k < count; k++)
+          for (int64_t o = 0; o < level.out_channels; o++)
+            to[k * step + o * o_step] *= gate[i + k];
     });
   }
 }

@@ -43,7 +43,8 @@ template <typename T> struct Map4 {
     flat = (h == 1 || w == 1 || s[3] == w * step) && (d == 1 || h * w == 1 || s[2] == h * w * step);
   }
   bool is_planar() const { return flat && (step == 1 || d * h * w == 1); }
-  T *at(int64_t image, int64_t pixel) const { // if flat
+  bool is_last() const { return flat && view.stride[1] == 1; } // channels last
+  T *at(int64_t image, int64_t pixel) const {                  // if flat
     return static_cast<T *>(view.data) + image * view.stride[0] + pixel * step;
   }
 
