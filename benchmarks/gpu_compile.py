@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 
 from sdi_plugin.ops.gpu import launch, schedule
+from sdi_plugin.ops.gpu.chunk import Launch
+from sdi_plugin.ops.gpu.entries import Request
 
 
 class Target(NamedTuple):
@@ -58,7 +60,7 @@ class Stage(NamedTuple):
         taps = 3 ** len(self.size)
         sizes = tuple(tuple(max(1, s >> level) for s in self.size) for level in range(self.levels))
         return schedule.make(
-            schedule.Request(
+            Request(
                 sizes=sizes,
                 targets=tuple(range(self.levels)),
                 images=self.images,
@@ -96,7 +98,7 @@ class Resources(NamedTuple):
     matrix: str  # the kind of matrix instruction, or the empty string
 
 
-def launches(stage: Stage) -> Iterator[schedule.Launch]:
+def launches(stage: Stage) -> Iterator[Launch]:
     """Each kernel of the stage once, as the first chunk launches it."""
     made = stage.schedule()
     chunk = made.chunks[0]
@@ -106,7 +108,7 @@ def launches(stage: Stage) -> Iterator[schedule.Launch]:
     yield made.reduce
 
 
-def compile_for(stage: Stage, made: schedule.Launch, target: Target) -> Resources:
+def compile_for(stage: Stage, made: Launch, target: Target) -> Resources:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks import environment, gpu_inductor, markdown
 from benchmarks.gpu_record import Launch, channels_last, recorded
 from sdi_plugin.ops import reference
-from sdi_plugin.ops.gpu import call, launch, schedule
+from sdi_plugin.ops.gpu import call, chunk, launch
 
 CHANNELS = 32
 PAGE = environment.ROOT / "docs" / "gpu.md"
@@ -68,7 +68,7 @@ def ours(stage: Stage, dtype: torch.dtype, backward: bool) -> Count:
     plan = call.Plan(call.given(tensors, len(xs), range(len(xs)), "product", dtype))
     with recorded() as launches:
 
-        def run(planned: schedule.Launch, *_: Any) -> None:
+        def run(planned: chunk.Launch, *_: Any) -> None:
             launches.append(Launch(planned.kernel, planned.moved, planned.flops))
 
         with mock.patch.object(launch, "run", run):

@@ -1,4 +1,4 @@
-"""resize_smooth_multiply on GPUs: grouped Triton kernels on tensor cores, three launches forward, six backward.
+"""resize_smooth_multiply on GPUs: grouped Triton kernels on tensor cores, three launches forward, five backward.
 
 All maps of a stage are resized in one launch; all convolutions of all its targets, with their biases and the product
 as the epilogue, are one implicit GEMM (docs/derivation.md). In 3-D, slabs of planes bound the memory. Maps inside are

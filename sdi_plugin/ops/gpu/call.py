@@ -1,18 +1,19 @@
 """A call of `sdi_plugin.ops.gpu`: its plan, made once per shapes, strides, dtypes, devices and settings."""
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import lru_cache, reduce
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial, reduce
 from itertools import count, islice
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from sdi_plugin.ops import reference
-from sdi_plugin.ops.gpu import INTERPRETED, schedule
+from sdi_plugin.ops.gpu import INTERPRETED, launch, schedule, tuning
+from sdi_plugin.ops.gpu.chunk import Chunk
+from sdi_plugin.ops.gpu.entries import Request, Tile
 from sdi_plugin.ops.gpu.program import Program, Step, Workspace, step
-from sdi_plugin.ops.gpu.schedule import Chunk
 
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _T = TypeVar("_T")
@@ -27,6 +28,7 @@ class Given(NamedTuple):
     fusion: str
     out_dtype: torch.dtype | None  # a plan needs one
     allows_tf32: bool
+    is_tuned: bool
     shapes: tuple[tuple[int, ...], ...]
     strides: tuple[tuple[int, ...], ...]
     dtypes: tuple[torch.dtype, ...]
@@ -43,6 +45,7 @@ def given(
         fusion,
         out_dtype,
         allows_tf32(),
+        tuning.is_on(),
         tuple([t.shape for t in tensors]),
         tuple([t.stride() for t in tensors]),
         tuple([t.dtype for t in tensors]),
@@ -96,22 +99,21 @@ class Plan:
         precision = "tf32" if self.dtype == torch.float32 and given.allows_tf32 else "ieee"
         self.in_place = self.is_last and precision == "ieee"  # TF32: `resize` rounds them
         out_channels, channels, *_ = self.weight_shape = weight_shapes[0]
-        self.schedule = schedule.make(
-            schedule.Request(
-                sizes=tuple([tuple(shape[2:]) for shape in x_shapes]),
-                targets=given.targets,
-                images=x_shapes[0][0],
-                channels=channels,
-                out_channels=out_channels,
-                dtype=self.dtype,
-                last=self.is_last,
-                in_place=self.in_place,
-                bound=reference.FUSIONS[given.fusion],
-                precision=precision,
-                strides=strides,
-                interpreted=INTERPRETED,
-            )
+        self.request = Request(
+            sizes=tuple([tuple(shape[2:]) for shape in x_shapes]),
+            targets=given.targets,
+            images=x_shapes[0][0],
+            channels=channels,
+            out_channels=out_channels,
+            dtype=self.dtype,
+            last=self.is_last,
+            in_place=self.in_place,
+            bound=reference.FUSIONS[given.fusion],
+            precision=precision,
+            strides=strides,
+            interpreted=INTERPRETED,
         )
+        self.schedule = schedule.make(self.request)
         self.outs = [_channels_last(x_shapes[target], out_channels) for target in given.targets]
         self.map_grads = [_channels_last(shape, channels) for shape in x_shapes]
         self.weight_strides = weights[0].stride() if self.is_in_layout else _contiguous(self.weight_shape)
@@ -119,15 +121,21 @@ class Plan:
         self.packed.add(math.prod(self.schedule.kernels), self.dtype)
         self.packed.add(math.prod(self.schedule.biases), self.accumulator)
         self._pack = self._pack_program()
-        self._workspace, self._forward = self._forward_program()
-        self._backward: dict[tuple[bool, bool], _Backward] = {}
+        self._forward: _Made | None = None
+        self._backward: dict[tuple[bool, bool], _Made] = {}
 
     def forward(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """The results, one for each target, and what backward can read instead of weights and biases."""
         outs = [_empty(layout, self.given.out_dtype, self.device) for layout in self.outs]
         packed = self.pack(tensors)
-        workspace = self._workspace.allocate(self.device)
-        self._forward.run([*self._maps(tensors), *outs], (self.packed, packed), (self._workspace, workspace))
+        memory = [*self._maps(tensors), *outs]
+
+        def run(made: _Made) -> None:
+            made.program.run(memory, (self.packed, packed), (made.workspace, made.workspace.allocate(self.device)))
+
+        if self._forward is None:
+            self._forward = self._tuned("multiply", self._forward_program, run)
+        run(self._forward)
         return outs, packed
 
     def backward(
@@ -141,20 +149,23 @@ class Plan:
     ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
         """The gradients of the maps, the weights and the biases; of a group that is not needed, an empty list."""
         needs = needs_maps, needs_weights
-        made = self._backward.get(needs)
-        if made is None:
-            made = self._backward[needs] = self._backward_program(*needs)
         dtypes = self.given.dtypes[: self.levels] if needs_maps else ()
         maps = [_empty(*of, self.device) for of in zip(self.map_grads, dtypes, strict=False)]
         weights, biases = self._parameter_grads() if needs_weights else ((), ())
-        workspace = made.workspace.allocate(self.device)
         grads = [channels_last(grad) for grad in grads]
-        made.program.run(
-            [*self._maps(tensors), *grads, *maps, *weights, *biases],
-            (self.packed, packed),
-            (made.workspace, workspace),
-            key=tuple([grad.dtype for grad in grads]),
-        )
+        grad_dtypes = tuple([grad.dtype for grad in grads])
+        memory = [*self._maps(tensors), *grads, *maps, *weights, *biases]
+
+        def run(made: _Made) -> Tensor:
+            workspace = made.workspace.allocate(self.device)
+            made.program.run(memory, (self.packed, packed), (made.workspace, workspace), key=grad_dtypes)
+            return workspace
+
+        made = self._backward.get(needs)
+        if made is None:
+            make = partial(self._backward_program, *needs)
+            made = self._backward[needs] = self._tuned("multiply_backward", make, run)
+        workspace = run(made)
         for grad, part in zip(maps, made.totals, strict=False):
             last = grad.movedim(1, -1)
             last.copy_(made.workspace.parts[part].of(workspace).view(last.shape))
@@ -221,8 +232,27 @@ class Plan:
         """For each entry, the level that is read in place; or anything."""
         return [xs[entry.level] if self.in_place else resized for entry in chunk.entries]
 
-    def _forward_program(self) -> tuple[Workspace, Program]:
-        made, memory = self.schedule, count()
+    def _tuned(
+        self, kernel: str, make: Callable[[schedule.Schedule], "_Made"], run: Callable[["_Made"], Any]
+    ) -> "_Made":
+        """What is made from the schedule, or, if calls are tuned, from that with the fastest tile of a kernel."""
+        if not self.given.is_tuned:
+            return make(self.schedule)
+        name = "forward" if kernel == "multiply" else "backward"  # of the tile in a request
+
+        def of(tile: Tile) -> _Made:
+            return make(schedule.make(self.request._replace(**{name: tile})))
+
+        def seconds(tile: Tile) -> float:
+            made = of(tile)
+            return tuning.seconds(lambda: run(made))
+
+        with launch.on(self.device):
+            key, tiles = tuning.key(kernel, self.request, self.device), tuning.candidates(kernel, self.request)
+            return of(tuning.choose(key, tiles, seconds))
+
+    def _forward_program(self, made: schedule.Schedule) -> "_Made":
+        memory = count()
         xs, outs = _take(memory, self.levels), _take(memory, len(self.targets))
         kernels, biases, resized = _take(memory, 3)
         workspace = Workspace()
@@ -234,10 +264,10 @@ class Plan:
                 step(chunk.resize, xs, resized),
                 step(chunk.multiply, resized, self._own(chunk, xs, resized), kernels, biases, written),
             ]
-        return workspace, Program(steps, self.accumulator, self.device)
+        return _Made(workspace, Program(steps, self.accumulator, self.device))
 
-    def _backward_program(self, needs_maps: bool, needs_weights: bool) -> "_Backward":
-        made, chunks, memory = self.schedule, self.schedule.chunks, count()
+    def _backward_program(self, needs_maps: bool, needs_weights: bool, made: schedule.Schedule) -> "_Made":
+        chunks, memory = made.chunks, count()
         terms = self.levels * len(self.targets)
         xs, grads = _take(memory, self.levels), _take(memory, len(self.targets))
         maps = _take(memory, self.levels if needs_maps else 0)
@@ -278,13 +308,15 @@ class Plan:
         if needs_weights:
             steps.append(step(made.reduce, parts, sums, weight_grads, bias_grads))
         left = () if self.has_one_map_dtype else tuple([total - first for total in totals])
-        return _Backward(workspace, Program(steps, self.accumulator, self.device), left)
+        return _Made(workspace, Program(steps, self.accumulator, self.device), left)
 
 
-class _Backward(NamedTuple):
+class _Made(NamedTuple):
     workspace: Workspace
     program: Program
-    totals: tuple[int, ...]  # the parts that hold the maps' gradients in the accumulator's dtype, if these are several
+    totals: tuple[
+        int, ...
+    ] = ()  # the parts that hold the maps' gradients in the accumulator's dtype, if these are several
 
 
 def _take(memory: Iterator[int], count: int) -> list[int]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sdi_plugin.ops.gpu import INTERPRETED
-from sdi_plugin.ops.gpu.schedule import Launch
+from sdi_plugin.ops.gpu.chunk import Launch
 
 OPTIONS = ("num_warps", "num_stages")  # for the compiler
 
@@ -18,16 +18,16 @@ OPTIONS = ("num_warps", "num_stages")  # for the compiler
 @lru_cache(maxsize=1)
 def kernels() -> Any:
     """The kernels by name. Imported on the first call, because importing triton takes longer than the whole package."""
-    from sdi_plugin.ops.gpu import convolve, resize, weights
+    from sdi_plugin.ops.gpu import adjoint, convolve, gradients, resize, weights
 
     return SimpleNamespace(
         pack=weights.pack,
         resize=resize.resize,
-        resize_adjoint=resize.resize_adjoint,
-        resize_adjoint_depth=resize.resize_adjoint_depth,
+        resize_adjoint=adjoint.resize_adjoint,
+        resize_adjoint_depth=adjoint.resize_adjoint_depth,
         multiply=convolve.multiply,
         multiply_backward=convolve.multiply_backward,
-        gradients=convolve.gradients,
+        gradients=gradients.gradients,
         reduce=weights.reduce,
     )
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sdi_plugin.ops.gpu import INTERPRETED, launch
-from sdi_plugin.ops.gpu.schedule import Launch
+from sdi_plugin.ops.gpu.chunk import Launch
 
 _ALIGNED = 256  # bytes, in which the parts of a workspace begin
 _VECTOR = 16  # bytes: Triton compiles a kernel for which of its pointers are multiples of this

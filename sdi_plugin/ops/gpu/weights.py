@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from sdi_plugin.ops.gpu.fields import number, pick
-from sdi_plugin.ops.gpu.resize import to_tf32
+from sdi_plugin.ops.gpu.rounding import to_tf32
 
 
 @triton.jit

@@ -7,7 +7,7 @@ import torch
 
 from sdi_plugin import ops
 from sdi_plugin.ops import gpu, library
-from sdi_plugin.ops.gpu import call, launch
+from sdi_plugin.ops.gpu import call, launch, tuning
 
 SIZES, CHANNELS, TARGETS = ((6, 5), (3, 3)), 8, (0, 1)
 
@@ -277,6 +277,34 @@ def test_gradients_in_other_layouts_are_those_of_their_tensors(launched):
     case = requiring(case)
     for gradient, t in zip(step(case), [t for group in case for t in group], strict=True):
         assert (gradient.dtype, gradient.shape, gradient.stride()) == (t.dtype, t.shape, t.stride())
+
+
+def test_a_tuned_call_takes_the_fastest_tiles(launched, monkeypatch):
+    """With deterministic algorithms, those of the schedule, which are of another plan."""
+
+    def choose(key, tiles, seconds):
+        assert seconds(tiles[1]) == 1
+        return tiles[1]
+
+    def stages():
+        programs = [plan._forward.program, plan._backward[True, True].program]
+        return [step.launch.arguments["STAGES"] for program in programs for step in program.steps[1:2]]
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", str)
+    monkeypatch.setattr(tuning, "AUTOTUNE", True)
+    monkeypatch.setattr(tuning, "choose", choose)
+    monkeypatch.setattr(tuning, "seconds", lambda run: len([run()]))
+    step(requiring(make_case()))
+    ((plan, _),) = library._known.values()
+    assert stages() == [2, 2]
+    torch.use_deterministic_algorithms(True)
+    try:
+        step(requiring(make_case()))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    *_, (plan, _) = library._known.values()
+    assert len(library._known) == 2
+    assert stages() == [3, 3]
 
 
 def test_the_known_calls_are_few(launched, monkeypatch):

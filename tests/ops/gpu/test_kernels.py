@@ -11,7 +11,7 @@ import torch
 
 from sdi_plugin import ops
 from sdi_plugin.ops import gpu, library, reference
-from sdi_plugin.ops.gpu import call, schedule
+from sdi_plugin.ops.gpu import call, entries, schedule
 from sdi_plugin.ops.gpu.program import Workspace
 from tests.ops.cases import eager, fused, make_case, run, single, to
 from tests.ops.contract import KernelContract
@@ -83,8 +83,8 @@ def test_results_are_channels_last():
 def test_several_chunks_are_one(monkeypatch):
     case = stage_case((5, 4, 3), 2, 4, batch=1, targets=2)
     whole = ours(case, [0, 1], torch.float64)
-    monkeypatch.setattr(schedule, "_LEAST_CHUNK", 1)
-    monkeypatch.setattr(schedule, "_MULTIPLE", 0)
+    monkeypatch.setattr(entries, "LEAST_CHUNK", 1)
+    monkeypatch.setattr(entries, "MULTIPLE", 0)
     made = schedule.make
     seen = []
     monkeypatch.setattr(schedule, "make", lambda request: seen.append(made.__wrapped__(request)) or seen[-1])
@@ -128,7 +128,7 @@ def test_half_precision_maps_with_float32_weights_are_as_under_autocast():
 
 def test_sizes_compile_nothing_anew():
     # Triton compiles again for an integer of a tuple that is one, or a multiple of 16.
-    numbers = schedule.encoded(range(-1, 100))
+    numbers = entries.encoded(range(-1, 100))
     assert all(n != 1 and n % 16 for n in numbers)
     assert [n >> 4 for n in numbers] == list(range(-1, 100))
 

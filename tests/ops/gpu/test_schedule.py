@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdi_plugin.ops.gpu import schedule
+from sdi_plugin.ops.gpu.chunk import adjoint_kind
+from sdi_plugin.ops.gpu.entries import Request
 
 
 def make(size, levels, *, channels=32, images=1, dtype=torch.bfloat16, in_place=True):
     sizes = tuple(tuple(max(1, s >> level) for s in size) for level in range(levels))
     taps = 3 ** len(size)
     return schedule.make(
-        schedule.Request(
+        Request(
             sizes=sizes,
             targets=tuple(range(levels)),
             images=images,
@@ -92,4 +94,4 @@ def test_a_chunk_holds_no_more_than_its_budget(images):
     ids=["nested", "few rows", "many rows", "not nested", "finer and coarser"],
 )
 def test_how_a_level_s_gradient_is_summed(level, entries, kind):
-    assert schedule.adjoint_kind(level, entries) == kind
+    assert adjoint_kind(level, entries) == kind
