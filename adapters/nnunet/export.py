@@ -80,5 +80,12 @@ def restore(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Mod
     return restored
 
 
+def volumes(network: nn.Module, arguments: Mapping[str, Any], device: str, flips: bool) -> Any:
+    """See `VolumePredictor`."""
+    from sdi_plugin.adapters.nnunet.volumes import VolumePredictor
+
+    return VolumePredictor(network, arguments, device, flips)
+
+
 def _imported(configuration: Any) -> list[str]:
     return list(configuration.network_arch_init_kwargs_req_import)

@@ -71,13 +71,19 @@ def parse_size(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> int:
     try:
         from sdi_plugin.deploy import folder
-        from sdi_plugin.deploy.predictor import Predictor
+        from sdi_plugin.deploy.loading import load
+        from sdi_plugin.deploy.predictor import Predictor, is_exported
     except ImportError as error:
         raise CommandError(f"predict: {error}. Install what it needs: pip install 'sdi-plugin[smp]'") from error
+    model: Any = arguments.model
+    if arguments.backend in ("auto", "torch") and not is_exported(model):
+        model = load(model)
+        if model.dim == 3:
+            return _volumes(model, arguments)
     options = ("size", "tile", "overlap", "flips", "batch", "threshold", "device", "precision", "threads")
     items = folder.find(arguments.inputs)
     chosen = {name: getattr(arguments, name) for name in options}
-    predictor = Predictor(arguments.model, runtime=arguments.backend, **chosen)
+    predictor = Predictor(model, runtime=arguments.backend, **chosen)
     if predictor.assumed:
         print(f"sdi-plugin: the checkpoint does not say {predictor.assumed}: assumed", file=sys.stderr)
     with _progress(len(items)) as bar:
@@ -101,6 +107,20 @@ def run(arguments: argparse.Namespace) -> int:
     failed = f", {len(summary.failed)} that cannot be used" if summary.failed else ""
     scores = f"; mean Dice {summary.metrics['mean_dice']:.4f}" if summary.metrics else ""
     report(f"{summary.done} files in {predictor.backend.runtime}{earlier}{failed}; see {arguments.out}{scores}")
+    return 1 if summary.failed else 0
+
+
+def _volumes(model: Any, arguments: argparse.Namespace) -> int:
+    from sdi_plugin.deploy import volumes
+
+    def on_file(file: Path, error: str) -> None:
+        print(f"sdi-plugin: {file}: {error or 'done'}", file=sys.stderr)
+
+    summary = volumes.predict(
+        model, arguments.inputs, arguments.out, flips=arguments.flips, device=arguments.device, on_file=on_file
+    )
+    failed = f", {len(summary.failed)} that cannot be used" if summary.failed else ""
+    report(f"{summary.done} volumes, {summary.skipped} finished earlier{failed}; see {arguments.out}")
     return 1 if summary.failed else 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from sdi_plugin.adapters.nnunet import PlainConvUNetV2
 from sdi_plugin.checkpoint import Card
 from sdi_plugin.deploy import Loaded, Predictor, export
+from sdi_plugin.deploy import volumes as deploy_volumes
 from sdi_plugin.deploy.graph_backend import GraphBackend
 
 
@@ -57,3 +59,37 @@ def test_what_volumes_have_no_place_for_is_refused(exported, tmp_path):
         Predictor(volumes())
     with pytest.raises(ValueError, match="which is exported alone"):
         export(volumes(), tmp_path, size=(64, 64))
+
+
+class Copying:
+    """A stand-in for nnU-Net's predictor: a mask is the bytes of all channels."""
+
+    ending, channels = ".nii.gz", 2
+
+    def __call__(self, files, target):
+        content = b"".join(file.read_bytes() for file in files)
+        if b"bad" in content:
+            raise RuntimeError("unreadable")
+        target.with_name(target.name + self.ending).write_bytes(content)
+
+
+def test_files_are_grouped_into_cases_and_finished_ones_skipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(deploy_volumes, "export_of", lambda name: SimpleNamespace(volumes=lambda *_: Copying()))
+    model = Loaded(nn.Identity(), Card(architecture={"framework": "nnunet", "arguments": {}}), Path("x.pth"))
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    for name in ("a_0000", "a_0001", "b_0000", "bad_0000", "bad_0001"):
+        (scans / f"{name}.nii.gz").write_text(name)
+    summary = deploy_volumes.predict(model, [scans], out)
+    assert (out / "masks" / "a.nii.gz").read_text() == "a_0000a_0001"
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["a.nii.gz"]
+    assert (summary.done, sorted(summary.failed.values())) == (
+        1,
+        ["expected 2 files b_0000.nii.gz ..., got 1", "unreadable"],
+    )
+    again = deploy_volumes.predict(model, [str(scans / "a_*")], out)
+    assert (again.done, again.skipped) == (0, 1)
+    with pytest.raises(FileNotFoundError, match="found none"):
+        deploy_volumes.predict(model, [tmp_path], out)
+    with pytest.raises(ValueError, match="without its plans"):
+        deploy_volumes.predict(Loaded(nn.Identity(), Card(), Path("x.pth")), [scans], out)

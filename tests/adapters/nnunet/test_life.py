@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 
 from sdi_plugin import UNetV2, checkpoint
@@ -51,7 +52,14 @@ def test_2d(life):
 def test_3d_with_two_channels(life):
     life.write_volumes((16, 20, 16), channels=2)
     life.plan("3d_fullres")
-    check_model(life, life.train("3d_fullres"), {0, 1, 2})
+    model = life.train("3d_fullres")
+    check_model(life, model, {0, 1, 2})
+    out, expected = model / "ours", life.predict(model)
+    (life.folder("imagesTr") / "case9_0000.nii.gz").write_bytes(b"x")  # whose second channel is missing
+    assert main(["predict", str(model), str(life.folder("imagesTr")), "--out", str(out)]) == 1
+    for case, labels in expected.items():
+        found = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "masks" / f"{case}.nii.gz")))
+        np.testing.assert_array_equal(found, labels)
 
 
 def test_anisotropic_3d(life):
