@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     items = folder.find(arguments.inputs)
     chosen = {name: getattr(arguments, name) for name in options}
     predictor = Predictor(model, runtime=arguments.backend, **chosen)
+    print(f"sdi-plugin: the network runs in {predictor.backend.runtime}", file=sys.stderr)
     if predictor.assumed:
         print(f"sdi-plugin: the checkpoint does not say {predictor.assumed}: assumed", file=sys.stderr)
     with _progress(len(items)) as bar:
@@ -106,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     earlier = f", {summary.skipped} finished earlier" if summary.skipped else ""
     failed = f", {len(summary.failed)} that cannot be used" if summary.failed else ""
     scores = f"; mean Dice {summary.metrics['mean_dice']:.4f}" if summary.metrics else ""
-    report(f"{summary.done} files in {predictor.backend.runtime}{earlier}{failed}; see {arguments.out}{scores}")
+    report(f"{summary.done} files{earlier}{failed}; see {arguments.out}{scores}")
     return 1 if summary.failed else 0
 
 
