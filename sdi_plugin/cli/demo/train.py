@@ -54,7 +54,7 @@ def train(recipe: Recipe, data: Data, out: Path) -> Run:
     torch.manual_seed(recipe.seed)
     model, pretrained = network.build(recipe)
     network.check_memory(model, recipe, min(recipe.batch, len(data.train.names)), device)
-    model.to(device)
+    model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (a quarter faster)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     history, seconds = [], 0.0
     if state is not None:
@@ -99,7 +99,7 @@ def card(recipe: Recipe, model: UNetV2, data: Data) -> Card:
 def predict(model: nn.Module, images: Tensor, size: Sequence[int]) -> Tensor:
     """Probabilities (N, 1, *size) on the CPU; logits are resized as the official test does, then the sigmoid."""
     device = next(model.parameters()).device
-    logits = model(_normalise(images.to(device)))
+    logits = model(_normalise(images.to(device, memory_format=torch.channels_last)))
     return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False).sigmoid().cpu()
 
 
@@ -135,7 +135,7 @@ def _epoch(recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, s
         chosen = order[step * batch : (step + 1) * batch]
         images, targets = _augment(_normalise(split.images[chosen]), masks[chosen].float())
         optimizer.zero_grad(set_to_none=True)
-        loss = criterion(model(images.to(device)), targets.to(device))
+        loss = criterion(model(images.to(device, memory_format=torch.channels_last)), targets.to(device))
         loss.backward()
         nn.utils.clip_grad_value_(model.parameters(), recipe.clip)
         optimizer.step()
