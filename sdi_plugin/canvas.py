@@ -11,7 +11,7 @@ _LINEAR = {2: "bilinear", 3: "trilinear"}
 def padded_size(size: Sequence[int], minimum: int, multiple: int = 1) -> tuple[int, ...]:
     """The size of an image after `pad`."""
     if multiple > 1:
-        size = [-(-axis // multiple) * multiple for axis in size]
+        size = [(axis + multiple - 1) // multiple * multiple for axis in size]
     return tuple(max(axis, minimum) for axis in size)
 
 

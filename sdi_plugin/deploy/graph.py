@@ -131,12 +131,14 @@ def _resize_logits(x: Tensor, size: Sequence[int]) -> Tensor:
 
 def _to_image(logits: Tensor, size: Sequence[int], padded: Sequence[int]) -> Tensor:
     """`canvas.to_image`, gathered: a slice that cuts nothing off the example would cut nothing off any image."""
-    rows, columns = (torch.arange(axis) for axis in size)
-    return _resize_logits(logits, padded)[:, :, rows][..., columns]
+    logits = _resize_logits(logits, padded)
+    for axis, length in enumerate(size, 2):
+        logits = logits.index_select(axis, torch.arange(length))
+    return logits
 
 
 def _pad(x: Tensor, minimum: int, multiple: int = 1) -> Tensor:
     amounts: list[Any] = []
-    for axis in reversed(x.shape[2:]):
-        amounts += 0, torch.sym_max(-(-axis // multiple) * multiple, minimum) - axis
+    for axis in reversed(x.shape[2:]):  # in positive numbers: ONNX divides integers towards zero
+        amounts += 0, torch.sym_max((axis + multiple - 1) // multiple * multiple, minimum) - axis
     return F.pad(x, amounts)
