@@ -9,6 +9,7 @@ nnU-Net finds the trainers (`sdi-plugin nnunet status` explains). Editable insta
 import os
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 
@@ -44,6 +45,18 @@ class BuildForFrameworks(build_py):
 
 
 class BuildKernel(build_ext):
+    def build_extensions(self):
+        """A source on every core; setuptools would compile them in turn."""
+        compile_in_turn = self.compiler.compile
+
+        def compile_at_once(sources, **options):
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                compiled = pool.map(lambda source: compile_in_turn([source], **options), sources)
+                return [file for files in compiled for file in files]
+
+        self.compiler.compile = compile_at_once
+        super().build_extensions()
+
     def get_ext_filename(self, fullname):
         return os.path.join(*fullname.split(".")) + ".so"  # without the version of Python
 

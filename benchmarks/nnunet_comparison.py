@@ -65,14 +65,14 @@ class Study(NamedTuple):
 STUDIES = {
     "isic": Study(
         "ISIC 2018",
-        60,
+        300,
         (STOCK, OURS, LITE, f"{LITE}_noPretrain"),
         (Part("isic2018", "repo_train", first=300),),
         (Part("isic2018", "repo_test", every=6),),
     ),
     "polyps": Study(
         "Polyps",
-        60,
+        300,
         (STOCK, LITE),
         (Part("kvasir", "pranet_train"), Part("clinicdb", "pranet_train")),
         (Part("kvasir", "pranet_test"), Part("clinicdb", "pranet_test"), Part("colondb", "all", every=8)),

@@ -1,24 +1,19 @@
-"""docs/nnunet.md has the tables of the stored comparisons, whose trainers had equal time."""
-
-import pytest
+"""What a comparison in equal time says of its runs."""
 
 from benchmarks import nnunet_comparison
-
-STORED = nnunet_comparison.stored()
-
-
-def test_the_page_has_the_tables_of_the_results():
-    assert nnunet_comparison.render(STORED) == nnunet_comparison.PAGE.read_text()
-    assert set(STORED) == set(nnunet_comparison.STUDIES)
+from benchmarks.nnunet_comparison import LITE, OURS, STOCK, STUDIES
 
 
-@pytest.mark.parametrize("key", nnunet_comparison.STUDIES)
-def test_each_trainer_had_the_steps_that_fit_the_budget(key):
-    result, seen = STORED[key], set()
-    for run in result["runs"]:
-        assert run["trainer"] in nnunet_comparison.STUDIES[key].trainers
-        spent = run["steps"] * result["step"][run["trainer"]]
-        assert spent == pytest.approx(result["budget"], abs=nnunet_comparison.STEPS * result["step"][run["trainer"]])
-        assert all(0 <= dice <= 1 for dice in run["dice"].values())
-        seen.add((run["trainer"], run["seed"]))
-    assert len(seen) == len(result["runs"])
+def test_the_winner_is_the_trainer_with_the_highest_mean_over_sets_and_seeds():
+    dice = {STOCK: (0.5, 0.7), OURS: (0.6, 0.9), LITE: (0.8, 0.8)}
+    runs = [
+        {"trainer": name, "seed": seed, "steps": 10, "dice": {"kvasir": value, "colondb": value - 0.1}}
+        for name, values in dice.items()
+        for seed, value in enumerate(values)
+    ]
+    section = nnunet_comparison._section(STUDIES["isic"], {"step": dict.fromkeys(dice, 1.5), "runs": runs})
+    table, _, winner = section.partition("\n\n")
+    assert winner == f"Highest mean: {LITE}, 0.750; next {OURS}, 0.700."
+    _, _, *rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()]
+    assert rows[0] == [STOCK, "1.50", "10", "2", "0.500 (0.400 to 0.600)", "0.600 (0.500 to 0.700)"]
+    assert [row[0] for row in rows] == [STOCK, OURS, LITE]
