@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,39 +19,7 @@ from sdi_plugin.ops import (
     plain,
     reference,
 )
-
-SHAPES = {  # batch, channels in, channels out, size
-    "2d": (2, 64, 32, (20, 30)),
-    "odd": (3, 33, 5, (7, 5)),
-    "one-pixel": (64, 20, 8, (1, 1)),
-    "one-channel": (4, 1, 1, (9, 8)),
-    "one-column": (2, 16, 8, (40, 1)),
-    "3d": (2, 24, 8, (5, 6, 7)),
-    "3d-one-pixel-axes": (8, 8, 4, (1, 6, 1)),
-}
-NAMES = ("output", "f", "fc1", "fc2", "conv7", "conv1")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def make(batch, channels, outputs, size, dtype=torch.float64, *, values=torch.randn):
-    """f and the weights, rounded to the dtype, in float64."""
-    ones, hidden = [1] * len(size), max(1, channels // 16)
-    shapes = [
-        (hidden, channels, *ones),
-        (channels, hidden, *ones),
-        (1, 2, *[7] * len(size)),
-        (outputs, channels, *ones),
-    ]
-    weights = [torch.randn(shape) / torch.Size(shape[1:]).numel() ** 0.5 for shape in shapes]
-    return [t.to(dtype).double() for t in (values(batch, channels, *size), *weights)]
-
-
-def run(function, case, dtype):
-    """Output and every gradient of sum(output * fixed weights)."""
-    leaves: list[Any] = [t.to(dtype).requires_grad_() for t in case]
-    output = function(*leaves)
-    upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
-    return [output.detach(), *torch.autograd.grad(output, leaves, upstream)]
+from tests.ops.attention import DTYPES, NAMES, SHAPES, make, run
 
 
 def op(*tensors):
@@ -302,11 +269,12 @@ def test_the_same_bits_on_every_run_and_for_any_number_of_threads(shape):
 def test_every_instruction_set_is_as_exact(isa):
     code = (
         "import sys, torch; sys.path.insert(0, sys.argv[2])\n"
-        "from sdi_plugin.ops import cpu; from tests.ops import test_attend as t\n"
+        "from sdi_plugin.ops import attend_and_reduce as ours, cpu, reference\n"
+        "from tests.ops.attention import SHAPES, make, run\n"
         "if cpu.reason() or cpu.isa() != sys.argv[1]: raise SystemExit(3)\n"
-        "for shape in (t.SHAPES['2d'], t.SHAPES['odd'], t.SHAPES['3d'], (1, 70, 33, (40, 33))):\n"
-        "    case = t.make(*shape)\n"
-        "    torch.testing.assert_close(*[t.run(f, case, torch.float64) for f in (t.ours, t.theirs)])\n"
+        "for shape in (SHAPES['2d'], SHAPES['odd'], SHAPES['3d'], (1, 70, 33, (40, 33))):\n"
+        "    case = make(*shape)\n"
+        "    torch.testing.assert_close(*[run(f, case, torch.float64) for f in (ours, reference.attend_and_reduce)])\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", code, isa, str(Path(__file__).parents[2])]
     status = subprocess.run(command, env={**os.environ, "SDI_PLUGIN_ISA": isa}).returncode
