@@ -19,7 +19,7 @@ MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 M
 TESTS := $(MALLOC) OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 TWO := -n 2 --dist worksteal
 
-.PHONY: demo test slow fix style lint docs wheel matrix faults fuzz soak bench gpu clean tree
+.PHONY: demo test slow long fix style lint docs wheel matrix faults fuzz soak bench gpu clean tree
 
 demo: .venv/.demo
 	$(BIN)/sdi-plugin demo --out runs/demo --resume
@@ -29,8 +29,11 @@ test: .venv/.test
 
 # First those that share the machine, then those that measure it.
 slow: .venv/.test
-	$(TESTS) $(TWO) -m "slow and not alone"
+	$(TESTS) $(TWO) -m "slow and not alone and not long"
 	$(TESTS) -m "slow and alone"
+
+long: .venv/.test
+	$(TESTS) $(TWO) -m long
 
 CPP = $$(find sdi_plugin -name '*.cpp' -o -name '*.h')
 

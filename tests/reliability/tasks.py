@@ -111,7 +111,7 @@ def _files(out: Path) -> dict[str, str]:
 
 def _tensors(state: Mapping[str, Tensor]) -> dict[str, str]:
     return {
-        name: hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+        name: hashlib.sha256(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
         for name, tensor in state.items()
     }
 

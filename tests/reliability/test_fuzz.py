@@ -4,11 +4,13 @@
 NUMBER` tries that one again.
 """
 
+import contextlib
 import json
 import queue
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -33,24 +35,32 @@ def test_damaged_input_is_refused_by_a_documented_error_or_read(target, seconds,
         str(share),
         "0",
     ]
-    process = subprocess.Popen(
-        command, env=variables(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=lambda: [lines.put(line) for line in process.stdout or ()], daemon=True).start()
-    last, limit = "no case", 120.0  # to import torch on a busy machine
-    printed = []
-    while process.poll() is None or not lines.empty():
-        try:
-            line = lines.get(timeout=limit if process.poll() is None else 1)
-        except queue.Empty:
-            if process.poll() is None:
-                process.kill()
-                pytest.fail(f"{target}, case {last}: nothing for {limit:.0f} s; its file is in {tmp_path}")
-            break
-        if line.strip().isdigit():
-            last, limit = line.strip(), HANG
-        else:
-            printed.append(line)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=variables(), cwd=ROOT, **options) as process:
+        last, printed = _followed(process)
+        if process.poll() is None:
+            process.kill()
+            pytest.fail(f"{target}, case {last}: nothing for {HANG} s; its file is in {tmp_path}")
     assert process.returncode == 0, f"{target}, case {last}, exit {process.returncode}:\n{''.join(printed)}"
     note(target, **json.loads(printed[-1]))
+
+
+def _followed(process: Any) -> tuple[str, list[str]]:
+    """The last case's number, and the other lines: once the process has ended, or has been silent for too long."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        for line in process.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    last, printed, limit = "none", [], 120.0  # to import torch on a busy machine
+    with contextlib.suppress(queue.Empty):
+        while (line := lines.get(timeout=limit)) is not None:
+            if line.strip().isdigit():
+                last, limit = line.strip(), HANG
+            else:
+                printed.append(line)
+        process.wait()
+    return last, printed

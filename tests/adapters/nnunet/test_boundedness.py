@@ -137,7 +137,9 @@ class Training:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("case", STRIDES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.long if case[3] in "67" else ()) for case in STRIDES]
+)
 def test_300_iterations_of_nnunets_recipe_stay_within_float16(train, case):
     ours, stock = train(nnUNetTrainerUNetV2, case), train(nnUNetTrainer, case)
     assert ours.maps < 1000

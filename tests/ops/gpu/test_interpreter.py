@@ -42,7 +42,16 @@ def test_some_kernels_in_the_interpreter():
 @without_gpu
 @compiled
 def test_the_kernels_in_the_interpreter():
-    interpret(timeout=2900)
+    interpret("-k", "not any_sizes", timeout=2900)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+@without_gpu
+@compiled
+def test_the_kernels_at_any_sizes_in_the_interpreter():
+    interpret("-k", "any_sizes", timeout=2900)
 
 
 def test_importing_the_package_does_not_import_triton():
