@@ -34,7 +34,7 @@ WAYS = {"api": ours, "op": op}
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES.keys())
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_error_is_at_most_twice_that_of_eager_torch(shape, dtype, backend):
-    case = make(*shape, dtype)
+    case = make(*shape, dtype=dtype)
     exact, found, eager = (run(f, case, d) for f, d in ((theirs, torch.float64), (ours, dtype), (theirs, dtype)))
     for name, e, a, b in zip(NAMES, exact, found, eager, strict=True):
         assert a.dtype == dtype

@@ -1,5 +1,7 @@
 """The choice of tiles, with times that are made up: no GPU is needed."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -41,7 +43,7 @@ def timed():
     return []
 
 
-def choose(timed, of=None, kernel="multiply", device="H200", fastest=-1):
+def choose(timed, of=None, kernel="multiply", device: Any = "H200", fastest=-1):
     of = of or request()
     tiles = tuning.candidates(kernel, of)
 
