@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, full disks, folders that cannot be written to, files that are cut.
+"""SIGKILL at random moments, full disks, and disks that cannot be written to.
 
 `make faults`: 20 kills of every command. A killed run goes on; what it comes to is what an unbroken one does, bit for
 bit. `predict` has test_predicting.py.
