@@ -58,15 +58,20 @@ def train(dim: int, fresh: bool, seconds: float) -> dict[str, Any]:
     sizes = sizes if fresh else sizes[:24]
     network = Network(dim)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
-    begun, memory = time.monotonic(), [resident()]
-    steps, reached = 0, 0.0
-    while reached < 1:
-        batch, *size = generator.choice(sizes) if not fresh else sizes[steps]
+
+    def step(batch: int, *size: int) -> None:
         outputs = network(torch.randn(batch, 3, *size))
         loss = torch.stack([output.float().square().mean() for output in outputs]).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+    for size in () if fresh else 3 * sizes:  # so that their plans and the allocator's memory are there
+        step(*size)
+    begun, memory = time.monotonic(), [resident()]
+    steps, reached = 0, 0.0
+    while reached < 1:
+        step(*(sizes[steps] if fresh else generator.choice(sizes)))
         steps += 1
         reached = max(steps / STEPS, (time.monotonic() - begun) / seconds)
         while len(memory) <= 10 * min(reached, 1):
