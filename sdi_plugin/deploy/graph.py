@@ -1,6 +1,6 @@
 """A network with the work around it as one program of torch.export, for images of any size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest import mock
@@ -82,23 +82,54 @@ def _any_size() -> Iterator[None]:
         mock.patch.object(canvas, "resize", _resize_logits),
         mock.patch.object(canvas, "to_image", _to_image),
         mock.patch.object(canvas, "pad", _pad),
+        mock.patch.object(F, "interpolate", _interpolate),
     ):
         yield
 
 
 def shrink(images: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear with antialiasing, as `F.interpolate(antialias=True)` and Pillow resize, by a matrix per axis."""
-    rows, columns = (_triangles(source, target) for source, target in zip(images.shape[2:], size, strict=True))
-    return rows @ images @ columns.T
+    return _filtered(images, size, _triangle)
 
 
-def _triangles(source: int, target: int) -> Tensor:
-    """(target, source): a triangle around each place of the source, wider where the source is finer."""
+_torch_interpolate = F.interpolate
+
+
+def _interpolate(x: Tensor, size: Any = None, *arguments: Any, **options: Any) -> Tensor:
+    """With the antialiased bicubic resizing, by which timm's ViTs fit their position embeddings to the image, in
+    matrices: torch writes it to ONNX for the example's size alone.
+    """
+    if size is not None and options.get("mode") == "bicubic" and options.get("antialias"):
+        return _cubic_resize(x, size)
+    return _torch_interpolate(x, size, *arguments, **options)
+
+
+def _cubic_resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    return _filtered(x, size, _cubic)
+
+
+def _filtered(x: Tensor, size: Sequence[int], kernel: Callable[[Tensor], Tensor]) -> Tensor:
+    rows, columns = (_weights(source, target, kernel) for source, target in zip(x.shape[2:], size, strict=True))
+    return rows @ x @ columns.T
+
+
+def _weights(source: int, target: int, kernel: Callable[[Tensor], Tensor]) -> Tensor:
+    """(target, source): the kernel around each place of the source, wider where the source is finer."""
     scale = source * (torch.ones(()) / target)
     centres = (torch.arange(target)[:, None] + 0.5) * scale
-    distances = (torch.arange(source)[None] + 0.5 - centres) / scale.clamp(min=1)
-    weights = (1 - distances.abs()).clamp(min=0)
+    weights = kernel(((torch.arange(source)[None] + 0.5 - centres) / scale.clamp(min=1)).abs())
     return weights / weights.sum(1, keepdim=True)
+
+
+def _triangle(distance: Tensor) -> Tensor:
+    return (1 - distance).clamp(min=0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys' kernel with a = -1/2, which torch takes with antialiasing."""
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from sdi_plugin import UNetV2Decoder, canvas
@@ -20,10 +21,12 @@ class Small(nn.Module):
         self.levels = nn.ModuleList([nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1)])
         self.decoder = UNetV2Decoder([4, 6], 4, init="unit")
         self.head = nn.Conv2d(4, classes, 1)
+        self.position = nn.Parameter(torch.randn(1, 4, 5, 5))  # like that of timm's ViTs
 
     def forward(self, x):
         padded = canvas.pad(x, 32)
         fine = self.levels[0](padded)
+        fine = fine + F.interpolate(self.position, fine.shape[2:], mode="bicubic", antialias=True)
         y = self.decoder([fine, self.levels[1](fine.relu())])[0]
         return canvas.to_image(self.head(y), x.shape[2:], padded.shape[2:])
 
