@@ -119,16 +119,20 @@ def sizes(model: Loaded, exported: Path, threads: int) -> list[dict[str, Any]]:
     return rows
 
 
-def precisions(model: str, images: Path, masks: Path, calibrate: Path, rounds: int, threads: int) -> dict[str, Any]:
+def precisions(
+    model: str, images: Path, masks: Path, calibrate: Path, rounds: int, threads: int, folder: Path
+) -> dict[str, Any]:
     """Dice, file size and time of a trained network in every precision, by the fastest runtime and by each."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         predictors = {}
         for precision in ("fp32", "fp16", "bf16", "int8"):
-            out = Path(temporary, precision)
-            options: dict[str, Any] = {"calibrate": calibrate} if precision == "int8" else {}
-            exported = deploy.export(model, out, precision=precision, **options)
-            for runtime in exported.runtimes:
+            out = folder / precision
+            if not (out / SIDECAR).exists():
+                options: dict[str, Any] = {"calibrate": calibrate} if precision == "int8" else {}
+                deploy.export(model, out, precision=precision, **options)
+            sidecar = json.loads((out / SIDECAR).read_text())
+            for runtime, verified in sidecar["runtimes"].items():
                 predictor = Predictor(out, runtime=runtime, threads=threads, batch=1)
                 summary = deploy.predict(predictor, [images], Path(temporary, f"{precision}-{runtime}"), masks=masks)
                 name = f"{precision}, {runtime}"
@@ -137,8 +141,8 @@ def precisions(model: str, images: Path, masks: Path, calibrate: Path, rounds: i
                     "mean_dice": summary.metrics["mean_dice"],
                     "images": int(summary.metrics["images"]),
                     "bytes": (out / "model.onnx").stat().st_size,
-                    "relative_error": exported.runtimes[runtime],
-                    "layers_in_float": len(exported.floats),
+                    "relative_error": verified["relative_error"],
+                    "layers_in_float": len(sidecar["floats"]),
                 }
                 print(name, found[name], flush=True)
         image = lesion_image((0,), 352)[0]
@@ -200,14 +204,27 @@ def tables() -> dict[str, Callable[[], str]]:
         header = ["precision, runtime", "mean Dice", "points lost", "file in MiB", "ms per image", "layers in float"]
         return markdown.table(header, rows)
 
-    return {"runtimes": speed, "precisions": dice}
+    def errors() -> str:
+        rows = [
+            [
+                row["runtime"],
+                row["batch"],
+                "x".join(map(str, row["size"])),
+                f"{row['relative_error']:.0e}",
+            ]
+            for result in stored
+            for row in result.get("sizes", [])
+        ]
+        return markdown.table(["runtime", "batch", "size", "relative error of logits"], rows) if rows else ""
+
+    return {"runtimes": speed, "precisions": dice, "sizes": errors}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="pvt_v2_b2")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--exported", type=Path, help="the folder of an earlier export of this network, to save time")
+    parser.add_argument("--exported", type=Path, help="a folder that keeps the exports for another run")
     parser.add_argument("--no-sizes", action="store_true", help="without the errors at every size")
     for name in ("model", "images", "masks", "calibrate"):
         parser.add_argument(f"--{name}", type=str if name == "model" else Path, help="see above")
@@ -230,16 +247,17 @@ def main() -> None:
         "environment": environment.settings(),
     }
     with tempfile.TemporaryDirectory() as temporary:
-        exported = arguments.exported or Path(temporary)
+        folder = arguments.exported or Path(temporary)
+        exported = folder / arguments.encoder
         if not (exported / SIDECAR).exists():
             deploy.export(network(arguments.encoder), exported)
         result["speed"] = measure(arguments.encoder, arguments.rounds, exported, threads)
         print(json.dumps(result["speed"], indent=1), flush=True)
+        if arguments.model:
+            given = (arguments.model, arguments.images, arguments.masks, arguments.calibrate)
+            result["precisions"] = precisions(*given, arguments.rounds, threads, folder)
         if not arguments.no_sizes:
             result["sizes"] = sizes(network(arguments.encoder), exported, threads)
-    if arguments.model:
-        given = (arguments.model, arguments.images, arguments.masks, arguments.calibrate)
-        result["precisions"] = precisions(*given, arguments.rounds, threads)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")

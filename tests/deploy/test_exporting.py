@@ -19,16 +19,10 @@ from sdi_plugin.cli import main
 from sdi_plugin.cli.demo.images import lesion_image
 from sdi_plugin.deploy import Exported, ExportError, Loaded, Predictor, export, exporting, graph
 from sdi_plugin.deploy.graph_backend import GraphBackend
+from tests import official
 from tests.deploy.networks import CARD, Small, small
 
 IMAGE = lesion_image((4,), 96)[0].crop((0, 0, 96, 70))
-
-
-@pytest.mark.parametrize("source", [(7, 5), (64, 64), (97, 130)], ids=str)
-def test_shrinking_by_matrices_is_torchs_antialiased_resizing(source):
-    images = torch.rand(2, 3, *source)
-    expected = F.interpolate(images, (48, 60), mode="bilinear", antialias=True)
-    torch.testing.assert_close(graph.shrink(images, (48, 60)), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (40, 30), (97, 130)], ids=str)
@@ -85,6 +79,20 @@ def test_a_program_of_torch_export_gives_the_same_predictions(tmp_path, size, ra
     if size:
         with pytest.raises(ValueError, match='Export it with size="dynamic"'):
             Predictor(exported.file, tile=64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["core", "smp", "mmseg", "nnunet"])
+def test_checkpoints_of_every_framework_are_exported(tmp_path, kind):
+    torch.save(official.state("pvt_v2_b0", classes=2, channels=8), tmp_path / "official.pth")
+    checkpoint = tmp_path / {"core": "x.safetensors", "smp": "x", "mmseg": "x.pth", "nnunet": "x.pth"}[kind]
+    assert main(["convert", str(tmp_path / "official.pth"), str(checkpoint), "--to", kind]) == 0
+    exported = export(checkpoint, tmp_path / "out", size=(64, 96))
+    np.testing.assert_allclose(
+        Predictor(exported.file)(IMAGE).probabilities,
+        Predictor(checkpoint, size=(64, 96), device="cpu")(IMAGE).probabilities,
+        atol=1e-5,
+    )
 
 
 def test_images_with_their_own_statistics_are_normalised_outside(tmp_path):
