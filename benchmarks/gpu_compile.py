@@ -6,13 +6,16 @@ python -m benchmarks.gpu_compile        # a table: registers, spills, shared mem
 import re
 import subprocess
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.sdi.cases import PLAN_WIDTHS, WIDTHS
 from sdi_plugin.ops.gpu import launch, schedule
+from sdi_plugin.ops.gpu.attend import schedule as attend_schedule
 from sdi_plugin.ops.gpu.chunk import Launch
 from sdi_plugin.ops.gpu.entries import Request
 
@@ -41,8 +44,20 @@ KERNELS = (
     "resize_adjoint",
     "reduce",
 )
-# The convolutions are products of matrices; the others only move data.
-PRODUCTS = ("multiply", "multiply_backward", "gradients")
+ATTENTION_KERNELS = (
+    "pool_pixels",
+    "gate_channels",
+    "pool_channels",
+    "reduce_channels",
+    "pixel_logits",
+    "smooth_backward",
+    "sum_pixels",
+    "gate_gradients",
+    "mlp_backward",
+    "attend_gradients",
+)
+# Convolutions and reductions are products of matrices; the others only move data.
+PRODUCTS = ("multiply", "multiply_backward", "gradients", "reduce_channels", "sum_pixels", "attend_gradients")
 
 
 class Stage(NamedTuple):
@@ -77,6 +92,40 @@ class Stage(NamedTuple):
         )
 
 
+class Attention(NamedTuple):
+    """The attention and reduction before a stage, for features of these channels."""
+
+    size: tuple[int, ...]
+    widths: tuple[int, ...]
+    dtype: torch.dtype = torch.bfloat16
+    images: int = 1
+    precision: str = "ieee"
+    last: bool = True
+
+    @property
+    def levels(self) -> int:
+        return len(self.widths)
+
+    def schedule(self) -> attend_schedule.Schedule:
+        taps = 7 ** len(self.size)
+        return attend_schedule.make(
+            attend_schedule.Request(
+                sizes=tuple(tuple(max(1, s >> level) for s in self.size) for level in range(self.levels)),
+                channels=self.widths,
+                hidden=tuple(width // 16 for width in self.widths),
+                out_channels=32,
+                images=self.images,
+                dtype=self.dtype,
+                last=self.last,
+                grad_last=self.last,
+                out_item=self.dtype.itemsize,
+                precision=self.precision,
+                conv7_strides=(taps, 1),
+                interpreted=False,
+            )
+        )
+
+
 # The stages of the paper (2-D, 352: levels of 88 to 11) and of a 3-D network (64^3).
 STAGES = {
     f"{name}, {dtype_name}": Stage(size, levels, channels, dtype, precision=precision)
@@ -90,6 +139,17 @@ STAGES = {
 }
 
 
+# Of the paper's encoder, and of nnU-Net's plans.
+ATTENTIONS = {
+    f"{name}, {dtype_name}{'' if last else ', contiguous'}": Attention(
+        size, widths, dtype, precision=precision, last=last
+    )
+    for name, size, widths in (("2-D", (88, 88), WIDTHS), ("3-D", (64, 64, 64), PLAN_WIDTHS[:5]))
+    for dtype_name, dtype, precision in (("bf16", torch.bfloat16, "ieee"), ("TF32", torch.float32, "tf32"))
+    for last in (True, False)
+}
+
+
 class Resources(NamedTuple):
     registers: int  # per thread
     spills: int  # per thread: bytes of local memory on NVIDIA, registers on AMD
@@ -98,8 +158,19 @@ class Resources(NamedTuple):
     matrix: str  # the kind of matrix instruction, or the empty string
 
 
-def launches(stage: Stage) -> Iterator[Launch]:
+# Pointers to the accumulator's dtype.
+_WIDE = {
+    *("packed_bias_ptr", "sum_ptr", "part_ptr", "depth_ptr", "pooled_ptr", "channel_ptrs", "pixel_ptrs", "logit_ptr"),
+    *("product_ptr", "gate_sum_ptr", "conv1_sum_ptr", "vector_ptr", "hidden_ptr"),
+}
+
+
+def launches(stage: Stage | Attention) -> Iterator[Launch]:
     """Each kernel of the stage once, as the first chunk launches it."""
+    if isinstance(stage, Attention):
+        attention = stage.schedule()
+        yield from (*attention.forward, *attention.backward)
+        return
     made = stage.schedule()
     chunk = made.chunks[0]
     yield made.pack
@@ -108,7 +179,7 @@ def launches(stage: Stage) -> Iterator[Launch]:
     yield made.reduce
 
 
-def compile_for(stage: Stage, made: Launch, target: Target) -> Resources:
+def compile_for(stage: Stage | Attention, made: Launch, target: Target) -> Resources:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -118,18 +189,18 @@ def compile_for(stage: Stage, made: Launch, target: Target) -> Resources:
     arguments = launch.arguments(made, accumulator, amd=target.backend == "hip")
     options = {key: arguments.pop(key) for key in launch.OPTIONS if key in arguments}
     inner, sums = f"*{TYPES[stage.dtype]}", f"*{TYPES[accumulator]}"
-    several: dict[str, int] = dict.fromkeys(("x_ptrs", "out_ptrs", "previous_ptrs", "grad_ptrs"), stage.levels)
+    levels: int = stage.levels
+    several: defaultdict[str, int] = defaultdict(lambda: levels)
     if "E" in arguments:
-        several |= dict.fromkeys(("own_ptrs", "grad_ptrs"), arguments["E"])
+        several |= {"own_ptrs": arguments["E"], "grad_ptrs": arguments["E"]}
         if made.kernel == "multiply":
             several["out_ptrs"] = arguments["E"]
-    terms = stage.levels**2
-    several |= dict.fromkeys(("weight_ptrs", "bias_ptrs", "weight_grad_ptrs", "bias_grad_ptrs"), terms)
+    terms = dict.fromkeys(("weight_ptrs", "bias_ptrs", "weight_grad_ptrs", "bias_grad_ptrs"), levels**2)
+    several |= terms
     signature, attributes, constants = {}, {}, {}
     for i, name in enumerate(kernel.arg_names):
         if name.endswith(("_ptr", "_ptrs")):
-            wide = ("packed_bias_ptr", "sum_ptr", "part_ptr", "depth_ptr")
-            is_sum = name in wide or (name == "bias_ptr" and made.kernel != "pack")
+            is_sum = name in _WIDE or (name == "bias_ptr" and made.kernel != "pack")
             is_sum |= name == "out_ptr" and made.kernel == "resize_adjoint_depth"
             kind = sums if is_sum else inner
             if name.endswith("s"):
@@ -183,7 +254,8 @@ def _amd(compiled: Any) -> Resources:
 def main() -> None:
     print("| stage | kernel | target | registers | spills | shared memory, bytes | widest load, bytes | matrix |")
     print("|---|---|---|--:|--:|--:|--:|---|")
-    for name, stage in STAGES.items():
+    stages: dict[str, Stage | Attention] = {**STAGES, **{f"attention, {name}": a for name, a in ATTENTIONS.items()}}
+    for name, stage in stages.items():
         for made in launches(stage):
             for target_name, target in TARGETS.items():
                 used = compile_for(stage, made, target)

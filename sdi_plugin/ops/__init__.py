@@ -86,10 +86,11 @@ def attend_and_reduce_stage(
     three numbers beside the C_out of the result, which the norm that follows keeps anyway. It recomputes everything
     else. Gradient checkpointing has nothing more to save here.
 
-    A C++ kernel handles float32, float64, bfloat16 and float16 on CPUs, with bitwise equal results on every run and for
-    any number of threads; torch's own ops handle the same elsewhere, in the order that keeps so little. Under autocast
-    both take the tensors as they are. The plain reference handles everything else, as for
-    `resize_smooth_multiply_stage`; and torch.compile where there is no kernel.
+    A C++ kernel on CPUs and Triton kernels on GPUs handle float32, float64, bfloat16 and float16, with bitwise equal
+    results on every run and for any number of threads; `backends` says what the latter do not take. Torch's own ops
+    handle the same elsewhere, in the order that keeps so little. Under autocast all take the tensors as they are. The
+    plain reference handles everything else, as for `resize_smooth_multiply_stage`; and torch.compile where there is no
+    kernel.
 
     Examples:
         >>> import torch
@@ -108,7 +109,8 @@ def backends() -> dict[str, dict[str, bool | str]]:
 
     Returns:
         For "reference", "cpu" and "triton": `available`, and the `reason` if it is not (otherwise the empty string).
-        If "cpu" is available, also `isa`, the instruction set in use: "avx512", "avx2" or "baseline".
+        If "cpu" is available, also `isa`, the instruction set in use: "avx512", "avx2" or "baseline". If "triton" is,
+        also `limits`: what its kernels do not take, and what serves it.
 
     Examples:
         >>> from sdi_plugin import ops
@@ -121,6 +123,8 @@ def backends() -> dict[str, dict[str, bool | str]]:
     }
     if found["cpu"]["available"]:
         found["cpu"]["isa"] = library.cpu.isa()
+    if found["triton"]["available"]:
+        found["triton"]["limits"] = attend.gpu_kernels.LIMITS
     return found
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from sdi_plugin.ops import checks, cpu, library, plain, reference
-from sdi_plugin.ops.cpu import attend as kernel
+from sdi_plugin.ops import checks, cpu, gpu, library, plain, reference
+from sdi_plugin.ops.cpu import attend as cpu_kernel
+from sdi_plugin.ops.gpu import attend as gpu_kernels
 
 _NAME = "sdi_plugin::attend_and_reduce_stage"
 _GROUPS = 5  # fs, fc1, fc2, conv7, conv1
@@ -49,15 +50,18 @@ def _is_served(groups: Sequence[Sequence[Tensor]], tensors: Sequence[Tensor]) ->
         or tensors[0].ndim not in (4, 5)
         or device.type not in ("cpu", "cuda")
         or any(t.device != device or t.dtype not in library.DTYPES for t in tensors)
-        # Without a kernel, a compiler does better on torch's own ops.
-        or (torch.compiler.is_compiling() and _backend(device) is plain)
         or not checks.is_attention(*groups)
+        # Without a kernel, a compiler does better on torch's own ops.
+        or (torch.compiler.is_compiling() and _backend(groups) is plain)
     )
 
 
-def _backend(device: torch.device) -> ModuleType:
-    """The module whose forward and backward compute the op on a device."""
-    return kernel if device.type == "cpu" and cpu.serves(device) else plain
+def _backend(groups: Sequence[Sequence[Tensor]]) -> ModuleType:
+    """The module whose forward and backward compute the op for these tensors."""
+    device = groups[0][0].device
+    if library.backend_of(device) is gpu:
+        return gpu_kernels if gpu.serves(device) and gpu_kernels.takes(groups) else plain
+    return cpu_kernel if cpu.serves(device) else plain
 
 
 # Written out, as in library.py.
@@ -84,7 +88,7 @@ def fused(
             f"(1, 2, 7, 7[, 7]) and conv1 (C_out, C, 1, 1[, 1]), got {[tuple(t.shape) for g in groups for t in g]}. "
             "Call sdi_plugin.ops.attend_and_reduce_stage, which takes other shapes too."
         )
-    return _backend(fs[0].device).forward(*groups, out_dtype)
+    return _backend(groups).forward(*groups, out_dtype)
 
 
 @custom_op(f"{_NAME}_backward", mutates_args=(), device_types=("cpu", "cuda"), schema=_BACKWARD_SCHEMA)
@@ -93,7 +97,7 @@ def fused_backward(
 ) -> list[Tensor]:
     """The gradients of the inputs (fs, fc1, fc2, conv7, conv1 of every level), without fs if they are not needed."""
     groups, state = _split(inputs, _GROUPS), _split(kept, 3)
-    found = _backend(grads[0].device).backward(grads, groups, state, needs_maps=needs_maps)
+    found = _backend(groups).backward(grads, groups, state, needs_maps=needs_maps)
     return [t for group in found for t in group]
 
 
@@ -162,8 +166,8 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None], needs: Sequence[bool]) 
         needs_maps = any(needs[i] for i in used)
         if library.is_plain((*given, *inputs)):
             groups, state = _split(inputs, _GROUPS), _split(kept, 3)
-            backend = _backend(given[0].device)
-            results = [t for group in backend.backward(given, groups, state, needs_maps=needs_maps) for t in group]
+            found_groups = _backend(groups).backward(given, groups, state, needs_maps=needs_maps)
+            results = [t for group in found_groups for t in group]
         else:
             results = fused_backward(given, inputs, kept, needs_maps)
         results = [*([None] * len(used) if not needs_maps else []), *results]
@@ -192,7 +196,8 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, out_dtype: torch.dtype, levels: int, *tensors: Tensor) -> Any:
-        state = _backend(tensors[0].device).forward(*_split(tensors, _GROUPS), out_dtype)
+        groups = _split(tensors, _GROUPS)
+        state = _backend(groups).forward(*groups, out_dtype)
         outs = [t for group in state for t in group]
         ctx.levels = levels
         ctx.set_materialize_grads(False)

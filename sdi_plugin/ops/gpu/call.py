@@ -15,7 +15,7 @@ from sdi_plugin.ops.gpu.chunk import Chunk
 from sdi_plugin.ops.gpu.entries import Request, Tile
 from sdi_plugin.ops.gpu.program import Program, Step, Workspace, step
 
-_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _T = TypeVar("_T")
 Layout = tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides
 
@@ -82,7 +82,7 @@ class Plan:
             for shape, strides in zip(given.shapes, given.strides, strict=True)
         ]
         xs, weights, biases = self.split(layouts)
-        last = _LAST[xs[0].ndim]
+        last = LAST[xs[0].ndim]
         self.is_last = all(x.is_contiguous(memory_format=last) for x in xs)
         strides, self.is_in_layout = _strides(weights, last)
 
@@ -223,7 +223,7 @@ class Plan:
     def _pack_program(self) -> Program:
         terms = self.levels * len(self.targets)
         memory = iter(range(2 * terms + 2))
-        weights, biases = _take(memory, terms), _take(memory, terms)
+        weights, biases = take(memory, terms), take(memory, terms)
         kernels, packed_biases = memory
         steps = [step(self.schedule.pack, weights, biases, kernels, packed_biases)]
         return Program(steps, self.accumulator, self.device)
@@ -253,8 +253,8 @@ class Plan:
 
     def _forward_program(self, made: schedule.Schedule) -> "_Made":
         memory = count()
-        xs, outs = _take(memory, self.levels), _take(memory, len(self.targets))
-        kernels, biases, resized = _take(memory, 3)
+        xs, outs = take(memory, self.levels), take(memory, len(self.targets))
+        kernels, biases, resized = take(memory, 3)
         workspace = Workspace()
         workspace.add(max(chunk.resized for chunk in made.chunks), self.dtype)
         steps: list[Step] = []
@@ -269,10 +269,10 @@ class Plan:
     def _backward_program(self, needs_maps: bool, needs_weights: bool, made: schedule.Schedule) -> "_Made":
         chunks, memory = made.chunks, count()
         terms = self.levels * len(self.targets)
-        xs, grads = _take(memory, self.levels), _take(memory, len(self.targets))
-        maps = _take(memory, self.levels if needs_maps else 0)
-        weight_grads, bias_grads = (_take(memory, terms if needs_weights else 0) for _ in range(2))
-        kernels, biases = _take(memory, 2)
+        xs, grads = take(memory, self.levels), take(memory, len(self.targets))
+        maps = take(memory, self.levels if needs_maps else 0)
+        weight_grads, bias_grads = (take(memory, terms if needs_weights else 0) for _ in range(2))
+        kernels, biases = take(memory, 2)
         first = next(memory)  # of the workspace
         workspace = Workspace()
 
@@ -319,7 +319,7 @@ class _Made(NamedTuple):
     ] = ()  # the parts that hold the maps' gradients in the accumulator's dtype, if these are several
 
 
-def _take(memory: Iterator[int], count: int) -> list[int]:
+def take(memory: Iterator[int], count: int) -> list[int]:
     return list(islice(memory, count))
 
 
@@ -331,7 +331,7 @@ def allows_tf32() -> bool:
 def channels_last(x: Tensor) -> Tensor:
     """x with (B, *S, C) in memory, and with its sign."""
     x = x.resolve_neg()
-    last = _LAST[x.ndim]
+    last = LAST[x.ndim]
     return x if x.is_contiguous(memory_format=last) else x.contiguous(memory_format=last)
 
 

@@ -21,6 +21,7 @@ from torch import nn
 
 from sdi_plugin import SDI, SDISkip, ops
 from sdi_plugin.ops import gpu, library, reference
+from tests.ops.attention import make
 from tests.ops.cases import make_case, to
 
 LEVELS, CHANNELS, SIZE = 3, 32, (24, 20)
@@ -244,6 +245,35 @@ def empty_batch(device):
         check(found, case)
 
 
+def attention(device):
+    """attend_and_reduce: the first call of the process is captured, then it is compiled."""
+
+    def groups():
+        levels = [make(2, width, 8, size, torch.float32) for width, size in ((32, (12, 10)), (48, (6, 5)))]
+        made = [[t.to(device, torch.float32).requires_grad_() for t in group] for group in zip(*levels, strict=True)]
+        return [[channels_last(t).detach().requires_grad_() for t in made[0]], *made[1:]]
+
+    def channels_last(t):
+        return t.to(memory_format=torch.channels_last)
+
+    def check_attention(found, case):
+        doubles = [[t.requires_grad_() for t in group] for group in to(case, torch.float64)]
+        check_close(found, step(reference.attend_and_reduce_stage, doubles))
+
+    case = groups()
+    results, replay = captured(lambda: step(ops.attend_and_reduce_stage, case), device)
+    for _ in range(2):
+        for leaf, other in zip(*[[t for group in c for t in group] for c in (case, groups())], strict=True):
+            leaf.detach().copy_(other.detach())
+        replay()
+        check_attention(results, case)
+    options: dict[str, Any] = {"backend": "aot_eager"} if device.type == "cpu" else {}
+    compiled = torch.compile(ops.attend_and_reduce_stage, dynamic=False, fullgraph=True, **options)
+    for _ in range(2):
+        case = groups()
+        check_attention(step(compiled, case), case)
+
+
 BODIES = (
     compile_default,
     compile_reduce_overhead,
@@ -258,6 +288,7 @@ BODIES = (
     inference_then_train,
     default_device,
     empty_batch,
+    attention,
 )
 
 

@@ -4,7 +4,16 @@ import os
 
 import pytest
 
-from benchmarks.gpu_compile import KERNELS, PRODUCTS, STAGES, TARGETS, compile_for, launches
+from benchmarks.gpu_compile import (
+    ATTENTION_KERNELS,
+    ATTENTIONS,
+    KERNELS,
+    PRODUCTS,
+    STAGES,
+    TARGETS,
+    compile_for,
+    launches,
+)
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(
@@ -40,3 +49,27 @@ def test_on_hopper_no_spills_and_matrix_instructions(kernel):
 @pytest.mark.parametrize("stage", EXTREMES)
 def test_everywhere(stage, target, kernel):
     check(STAGES[stage], kernel, target)
+
+
+# The products of the paper's features everywhere, and what holds most: contiguous features, a plan of nnU-Net.
+# `python -m benchmarks.gpu_compile` compiles the rest.
+ATTENTION_CASES = [
+    *[("2-D, bf16", "sm_90", kernel) for kernel in ATTENTION_KERNELS],
+    *[("2-D, bf16", t, kernel) for t in TARGETS if t != "sm_90" for kernel in ATTENTION_KERNELS if kernel in PRODUCTS],
+    *[("2-D, TF32, contiguous", "sm_90", kernel) for kernel in ATTENTION_KERNELS if kernel in PRODUCTS],
+    *[("3-D, TF32", "sm_90", kernel) for kernel in ATTENTION_KERNELS if kernel in PRODUCTS],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "target", "kernel"), ATTENTION_CASES)
+def test_the_attention_everywhere(stage, target, kernel):
+    (launch,) = [launch for launch in launches(ATTENTIONS[stage]) if launch.kernel == kernel]
+    used = compile_for(ATTENTIONS[stage], launch, TARGETS[target])
+    assert used.spills == 0, used
+    assert used.shared <= TARGETS[target].shared, used
+    if kernel in PRODUCTS:
+        assert used.matrix, used
+    # smooth_backward reads single numbers; contiguous features have rows of any length.
+    if kernel != "smooth_backward" and "contiguous" not in stage:
+        assert used.load_bytes >= 16, used

@@ -1,4 +1,4 @@
-"""Runs test_kernels.py in Triton's interpreter, on machines without a GPU.
+"""Runs test_kernels.py and test_attend_kernels.py in Triton's interpreter, on machines without a GPU.
 
 In a process of its own: the interpreter replaces triton's own functions at import, and here they must stay compilable
 (test_compile.py).
@@ -18,11 +18,11 @@ pytest.importorskip("triton")
 
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU runs the kernels themselves")
-compiled = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="test_kernels.py itself runs")
+compiled = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the files themselves run")
 
 
-def interpret(*options, timeout):
-    tests = Path(__file__).with_name("test_kernels.py")
+def interpret(*options, timeout, file="test_kernels.py"):
+    tests = Path(__file__).with_name(file)
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *options, str(tests)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
@@ -35,6 +35,12 @@ def interpret(*options, timeout):
 @compiled
 def test_some_kernels_in_the_interpreter():
     interpret("-k", "float64_is_exact or several_dtypes or channels_last", timeout=550)
+
+
+@without_gpu
+@compiled
+def test_the_kernels_of_the_attention_in_the_interpreter():
+    interpret(timeout=550, file="test_attend_kernels.py")
 
 
 @pytest.mark.slow
