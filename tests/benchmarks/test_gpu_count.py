@@ -1,16 +1,16 @@
 """The counts of launches, bytes and FLOPs: of operators whose numbers are known, and of what Inductor schedules."""
 
 import os
-import re
 import subprocess
 import sys
 from itertools import product
 
+import pytest
 import torch
 import torch.nn.functional as F
 
 from benchmarks.environment import ROOT
-from benchmarks.gpu_count import DTYPES, PAGE, STAGES, Count, count, eager, ours
+from benchmarks.gpu_count import ATTENTIONS, DTYPES, PAGE, STAGES, Count, count, eager, ours
 from benchmarks.gpu_record import recorded
 
 FLOAT = torch.float32
@@ -49,6 +49,17 @@ def test_ours_launches_and_moves_less_than_eager_and_computes_the_terms_once_mor
         assert abs(found.flops / plain.flops / products - 1) < 0.01
 
 
+def test_the_attention_launches_and_moves_a_small_part_of_what_eager_does():
+    for name, backward, launches, part in (
+        ("2-D, 352, N 4", False, 4, 0.4),
+        ("2-D, 352, N 4", True, 10, 0.25),
+        ("3-D, 64^3, five levels", True, 10, 0.3),
+    ):
+        found, plain = (contender(ATTENTIONS[name], FLOAT, backward) for contender in (ours, eager))
+        assert found.launches == launches
+        assert found.bytes < plain.bytes * part
+
+
 def test_inductor_fuses_biases_and_products_and_keeps_the_convolutions():
     """In a process of its own: it pretends that there is a GPU."""
     code = """
@@ -71,14 +82,16 @@ for backward in (False, True):
         assert abs(flops / eager_flops - 1) < 0.05
 
 
-def test_the_page_has_our_counts():
+@pytest.mark.parametrize(("part", "stages"), [("stages", STAGES), ("attention", ATTENTIONS)])
+def test_the_page_has_our_counts(part, stages):
     """Of all cases; eager's and Inductor's take minutes."""
-    _, table, _ = re.split("<!-- counted: stages -->|<!-- end -->", PAGE.read_text().split("## Counted")[1])
+    table = PAGE.read_text().split(f"<!-- counted: {part} -->")[1].split("<!-- end -->")[0]
     header, _, *found = [line.strip("| ").split(" | ") for line in table.strip().splitlines()]
     at = [i for i, title in enumerate(header) if title.endswith(", ours")]
     expected = {}
-    for (name, stage), (dtype_name, dtype), backward in product(STAGES.items(), DTYPES.items(), (False, True)):
-        counted = ours(stage, dtype, backward)
-        figures = [f"{counted.launches}", f"{counted.bytes / 1e6:.0f}", f"{counted.flops / 1e9:.2f}"]
-        expected[f"{name}, {dtype_name}, forward{' + backward' if backward else ''}"] = figures
+    for name, stage in stages.items():
+        for (dtype_name, dtype), backward in product(DTYPES.items(), (False, True)):
+            counted = ours(stage, dtype, backward)
+            figures = [f"{counted.launches}", f"{counted.bytes / 1e6:.0f}", f"{counted.flops / 1e9:.2f}"]
+            expected[f"{name}, {dtype_name}, forward{' + backward' if backward else ''}"] = figures
     assert {row[0]: [row[i] for i in at] for row in found} == expected
