@@ -16,12 +16,13 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from benchmarks.gpu import contenders
+from benchmarks.gpu.device import DryDevice
 from benchmarks.sdi.cases import Case
-from sdi_plugin import ops
 from sdi_plugin.ops import gpu, library
 from sdi_plugin.ops.gpu import launch
 
-CASES = ("2d-stage-352-b1", "3d-stage-64-l5")
+CASES = ("2d-stage-352-b1", "3d-stage-64-l5", "2d-attention-352-b1")
 _CALLS = 3000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -73,16 +74,14 @@ def _floor(results: Sequence[Tensor]) -> type[torch.autograd.Function]:
 
 def measure(name: str) -> list[float]:
     """Microseconds without gradients; of a forward, then of forward and backward, each of the floor and ours."""
-    case = Case.parse(name)
-    layout = torch.channels_last if case.dim == 2 else torch.channels_last_3d
-    xs, weights, biases = case.inputs(torch.bfloat16, "cpu")
-    xs = [x.detach().to(memory_format=layout).requires_grad_() for x in xs]
-    leaves = [*xs, *weights, *biases]
-    results = [torch.empty_like(xs[target]) for target in case.targets]
+    case, device = Case.parse(name), DryDevice()
+    inputs = contenders.inputs_of(case, "bf16", contenders.OURS, device)
+    stage = contenders.stage_of(case, contenders.OURS, device)
+    leaves, results = [*inputs.xs, *(t for group in inputs.parameters for t in group)], inputs.grads
     floor: Any = _floor(results)
 
     def forward() -> Any:
-        return ops.resize_smooth_multiply_stage(xs, weights, biases, case.targets)
+        return stage(inputs.xs, *inputs.parameters)
 
     def alone() -> Any:
         with torch.no_grad():
@@ -96,6 +95,7 @@ def measure(name: str) -> list[float]:
         mock.patch.object(launch, "stream", new=_zero),
         mock.patch.object(library, "_serving", new=_gpu),
         mock.patch.object(library, "backend_of", new=_gpu),
+        mock.patch.object(gpu, "serves", return_value=True),
     ):
         return microseconds(
             [

@@ -1,8 +1,8 @@
-"""The contenders for one SDI stage, and their calls on several sets of inputs."""
+"""The contenders for one stage, SDI or the attention before it, and their calls on several sets of inputs."""
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -14,13 +14,18 @@ from benchmarks.sdi import eager
 from benchmarks.sdi.cases import CHANNELS, Case
 from sdi_plugin import ops
 
-Stage = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor], Sequence[int]], list[Tensor]]
+Stage = Callable[..., list[Tensor]]  # of the maps of all levels, then of each group of parameters
 
 EAGER, CHANNELS_LAST, GROUPED, COMPILE, OURS = "eager", "eager-channels-last", "grouped", "compile", "ours"
 ALL = (OURS, CHANNELS_LAST, EAGER, GROUPED, COMPILE)
 MODES = ("forward", "forward+backward")
 PRECISIONS = {"bf16": torch.bfloat16, "tf32": torch.float32}
 _SETS = 64  # at most: then the small maps of batch 1 fit in the cache
+
+
+def of(case: Case) -> tuple[str, ...]:
+    """The contenders for a case."""
+    return tuple(name for name in ALL if case.kind == "stage" or name != GROUPED)
 
 
 def grouped(
@@ -37,12 +42,18 @@ def grouped(
     return outs
 
 
+def attention(*groups: Sequence[Tensor]) -> list[Tensor]:
+    return [eager.attend_and_reduce(*level) for level in zip(*groups, strict=True)]
+
+
 class Inputs(NamedTuple):
-    """One set of a stage's leaves, and the gradients of its outputs."""
+    """One set of a stage's leaves, and the gradients of its outputs.
+
+    parameters: weights and biases of SDI; fc1, fc2, conv7 and conv1 of the attention.
+    """
 
     xs: list[Tensor]
-    weights: list[Tensor]
-    biases: list[Tensor]
+    parameters: list[list[Tensor]]
     grads: list[Tensor]
 
 
@@ -53,7 +64,7 @@ def calls(
 
     Sets have their own maps and gradients of outputs, in the layout of the contender; they share the weights.
     """
-    function, inputs = _stage(name, device), _inputs(case, precision, name, device)
+    function, inputs = stage_of(case, name, device), inputs_of(case, precision, name, device)
     if sets is None:
         sets = min(_SETS, math.ceil(1.2 * device.cache / _size([*inputs.xs, *inputs.grads])))
     copies = [inputs, *(_copy(inputs) for _ in range(sets - 1))]
@@ -61,11 +72,11 @@ def calls(
 
     def forward(own: Inputs) -> object:
         with torch.no_grad():
-            return function(own.xs, own.weights, own.biases, case.targets)
+            return function(own.xs, *own.parameters)
 
     def both(own: Inputs) -> object:
-        outs = function(own.xs, own.weights, own.biases, case.targets)
-        return torch.autograd.grad(outs, [*own.xs, *own.weights, *own.biases], own.grads)
+        outs = function(own.xs, *own.parameters)
+        return torch.autograd.grad(outs, [*own.xs, *(t for group in own.parameters for t in group)], own.grads)
 
     call = forward if mode == "forward" else both
     return [lambda own=own: call(own) for own in copies]
@@ -78,32 +89,43 @@ def configure(precision: str, name: str = OURS) -> None:
 
 
 def flops(case: Case, mode: str) -> int:
-    """FLOPs of the convolutions at the target's size, as every contender but ours must compute them."""
-    pixels = sum(math.prod(case.sizes[target]) for target in case.targets)
-    forward = 2 * case.batch * CHANNELS**2 * 3**case.dim * case.levels * pixels
+    """FLOPs of the convolutions at the target's size, as every contender but ours must compute them.
+
+    For the attention, of the reductions alone.
+    """
+    pixels = [math.prod(case.sizes[target]) for target in case.targets]
+    if case.kind == "attention":
+        forward = 2 * case.batch * CHANNELS * sum(w * n for w, n in zip(case.widths, pixels, strict=True))
+    else:
+        forward = 2 * case.batch * CHANNELS**2 * 3**case.dim * case.levels * sum(pixels)
     return forward if mode == "forward" else 3 * forward
 
 
 def least_bytes(case: Case, precision: str, mode: str) -> int:
     """Bytes of the maps read once and written once, and of the weights: forward, and backward which recomputes."""
-    item = PRECISIONS[precision].itemsize
-    maps = case.batch * CHANNELS * sum(math.prod(size) for size in case.sizes)
-    weights = len(case.targets) * case.levels * CHANNELS * (CHANNELS * 3**case.dim + 1)
-    forward = 2 * maps + weights
-    return item * (forward if mode == "forward" else forward + 3 * maps + 2 * weights)
+    pixels = [case.batch * math.prod(size) for size in case.sizes]
+    outs, weights = CHANNELS * sum(pixels), len(case.targets) * case.levels * CHANNELS * (CHANNELS * 3**case.dim + 1)
+    maps = outs
+    if case.kind == "attention":
+        maps, weights = sum(w * n for w, n in zip(case.widths, pixels, strict=True)), CHANNELS * sum(case.widths)
+    forward = maps + outs + weights
+    return PRECISIONS[precision].itemsize * (forward if mode == "forward" else forward + 2 * maps + outs + 2 * weights)
 
 
-def _stage(name: str, device: Device) -> Stage:
-    if name == COMPILE:
-        return device.compile(eager.stage)
-    return {OURS: ops.resize_smooth_multiply_stage, GROUPED: grouped}.get(name, eager.stage)
+def stage_of(case: Case, name: str, device: Device) -> Stage:
+    if case.kind == "attention":
+        plain, ours = attention, ops.attend_and_reduce_stage
+    else:
+        plain, ours = eager.stage, ops.resize_smooth_multiply_stage
+    stage = device.compile(plain) if name == COMPILE else {OURS: ours, GROUPED: grouped}.get(name, plain)
+    return stage if case.kind == "attention" else partial(stage, targets=case.targets)
 
 
-def _inputs(case: Case, precision: str, name: str, device: Device) -> Inputs:
+def inputs_of(case: Case, precision: str, name: str, device: Device) -> Inputs:
     dtype = PRECISIONS[precision]
-    xs, weights, biases, grads = _values(case)
+    xs, parameters, grads = _values(case)
     if name == GROUPED:
-        weights, biases = ([torch.cat(part) for part in _split(group, case.levels)] for group in (weights, biases))
+        parameters = [[torch.cat(part) for part in _split(group, case.levels)] for group in parameters]
     layout = torch.channels_last if case.dim == 2 else torch.channels_last_3d
     memory_format = torch.contiguous_format if name == EAGER else layout
 
@@ -111,21 +133,36 @@ def _inputs(case: Case, precision: str, name: str, device: Device) -> Inputs:
         moved = t.detach().to(device.type, dtype)
         return (moved.contiguous(memory_format=memory_format) if t.ndim > 1 else moved).requires_grad_()
 
-    made = Inputs(*([leaf(t) for t in group] for group in (xs, weights, biases, grads)))
-    return made._replace(grads=[g.detach() for g in made.grads])
+    own = [[leaf(t) for t in group] for group in parameters]
+    return Inputs([leaf(x) for x in xs], own, [leaf(g).detach() for g in grads])
 
 
 @lru_cache(maxsize=1)
 def _values(case: Case) -> Inputs:
     """In float32 on the CPU: the same for every contender, and drawn once for all of them."""
     generator = torch.Generator().manual_seed(1)
-    xs, weights, biases = case.inputs(torch.float32, "cpu")
-    return Inputs(xs, weights, biases, [torch.randn(xs[t].shape, generator=generator) for t in case.targets])
+
+    def drawn(*shape: int, scale: float = 1.0) -> Tensor:
+        return torch.randn(shape, generator=generator) * scale
+
+    if case.kind == "attention":
+        xs, ones, sevens = case.features(torch.float32, "cpu"), [1] * case.dim, [7] * case.dim
+        of = [(width, max(1, width // 16)) for width in case.widths]
+        parameters = [
+            [drawn(hidden, width, *ones, scale=width**-0.5) for width, hidden in of],
+            [drawn(width, hidden, *ones, scale=hidden**-0.5) for width, hidden in of],
+            [drawn(1, 2, *sevens, scale=(2 * 7**case.dim) ** -0.5) for _ in of],
+            [drawn(CHANNELS, width, *ones, scale=width**-0.5) for width, _ in of],
+        ]
+    else:
+        xs, *parameters = case.inputs(torch.float32, "cpu")
+    grads = [drawn(case.batch, CHANNELS, *case.sizes[target]) for target in case.targets]
+    return Inputs(xs, parameters, grads)
 
 
 def _copy(inputs: Inputs) -> Inputs:
     xs = [x.detach().clone().requires_grad_() for x in inputs.xs]
-    return Inputs(xs, inputs.weights, inputs.biases, [g.clone() for g in inputs.grads])
+    return Inputs(xs, inputs.parameters, [g.clone() for g in inputs.grads])
 
 
 def _split(tensors: list[Tensor], length: int) -> list[list[Tensor]]:

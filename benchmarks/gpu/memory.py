@@ -4,12 +4,12 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from benchmarks.gpu import contenders, speed
-from benchmarks.gpu.contenders import CHANNELS_LAST, COMPILE, EAGER, GROUPED, MODES, OURS, PRECISIONS
+from benchmarks.gpu.contenders import COMPILE, MODES, PRECISIONS
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.items import Item
 from benchmarks.sdi.cases import Case
 
-_CASES = ("2d-stage-352-b16", "3d-stage-64-l5")
+_CASES = ("2d-stage-352-b16", "3d-stage-64-l5", "2d-attention-352-b16")
 _LISTED = 12  # kernels by time
 
 
@@ -18,18 +18,23 @@ def items(device: Device) -> dict[str, Item]:
     found: dict[str, Item] = {}
     for name in names:
         for precision in PRECISIONS:
-            for contender in (OURS, CHANNELS_LAST, EAGER, GROUPED):
+            for contender in _eager(name):
                 key = f"peak/{name}/{precision}/{contender}"
                 found[key] = lambda a=(name, precision, contender): _peaks(device, *a)
     profiled = [(name, precision) for name in names for precision in PRECISIONS]
     for name, precision in profiled:
-        for contender in (OURS, CHANNELS_LAST, EAGER, GROUPED):
+        for contender in _eager(name):
             key = f"kernels/{name}/{precision}/{contender}"
             found[key] = lambda a=(name, precision, contender): _kernels(device, *a)
     for name, precision in profiled:
         key = f"kernels/{name}/{precision}/{COMPILE}"
         found[key] = lambda a=(name, precision, COMPILE): _kernels(device, *a)
     return found
+
+
+def _eager(name: str) -> list[str]:
+    """The contenders that need no compilation."""
+    return [contender for contender in contenders.of(Case.parse(name)) if contender != COMPILE]
 
 
 def _peaks(device: Device, name: str, precision: str, contender: str) -> dict[str, Any]:

@@ -40,15 +40,18 @@ PHASES = (
     Phase("preflight", 12, "preflight"),
     Phase(
         "correctness",
-        95,
-        tests=("benchmarks/gpu/correctness.py", "tests/ops/gpu/test_kernels.py"),
+        120,
+        tests=(
+            *("benchmarks/gpu/correctness.py", "benchmarks/gpu/attention_correctness.py"),
+            *("tests/ops/gpu/test_kernels.py", "tests/ops/gpu/test_attend_kernels.py"),
+        ),
         workers=14,
         variables=MappingProxyType({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}),  # for deterministic mode
         decides=True,
     ),
     Phase("integration", 50, tests=("tests/ops/gpu/test_integration.py",), workers=12, decides=True),
-    Phase("speed", 95, "speed"),
-    Phase("memory", 18, "memory"),
+    Phase("speed", 130, "speed"),
+    Phase("memory", 24, "memory"),
     Phase("network", 38, "network"),
     Phase("network-reference", 28, "network", variables=MappingProxyType({"SDI_PLUGIN_REFERENCE": "1"})),
 )

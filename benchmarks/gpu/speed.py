@@ -1,4 +1,4 @@
-"""The times of every contender for one SDI stage: most important first, torch.compile last."""
+"""The times of every contender, for SDI and the attention before it: most important first, torch.compile last."""
 
 from typing import Any
 
@@ -9,8 +9,11 @@ from benchmarks.gpu.items import Item
 from benchmarks.gpu.timing import times
 from benchmarks.sdi.cases import Case
 
-CASES = ("2d-stage-352-b16", "3d-stage-64-l5", "2d-stage-352-b1", "2d-stage-352-b4")
-DRY_CASES = ("2d-stage-16-l2-b1", "3d-stage-2-l2")
+CASES = (
+    *("2d-stage-352-b16", "3d-stage-64-l5", "2d-attention-352-b16", "3d-attention-64-l5"),
+    *("2d-stage-352-b1", "2d-stage-352-b4", "2d-attention-352-b1"),
+)
+DRY_CASES = ("2d-stage-16-l2-b1", "3d-stage-2-l2", "2d-attention-16-l2-b1")
 
 
 def items(device: Device) -> dict[str, Item]:
@@ -19,7 +22,7 @@ def items(device: Device) -> dict[str, Item]:
         for name in DRY_CASES if device.dry else CASES:
             for precision in PRECISIONS:
                 for mode in MODES:
-                    for contender in contenders.ALL:
+                    for contender in contenders.of(Case.parse(name)):
                         if (contender == COMPILE) == is_compiled:
                             key = f"{name}/{precision}/{mode}/{contender}"
                             found[key] = lambda a=(name, precision, contender, mode): _item(device, *a)

@@ -38,8 +38,22 @@ def stage(
     return outputs
 
 
+def attend_and_reduce(f: Tensor, fc1: Tensor, fc2: Tensor, conv7: Tensor, conv1: Tensor) -> Tensor:
+    """Attention and reduction of one level, eq. 1-2, before the norm."""
+    flat = f.ndim == 4
+    conv = F.conv2d if flat else F.conv3d
+    average_pool: Any = F.adaptive_avg_pool2d if flat else F.adaptive_avg_pool3d
+    max_pool: Any = F.adaptive_max_pool2d if flat else F.adaptive_max_pool3d
+    pooled = (average_pool(f, 1), max_pool(f, 1))
+    average, maximum = (conv(F.relu(conv(p, fc1)), fc2) for p in pooled)
+    f = torch.sigmoid(average + maximum) * f
+    maps = torch.cat([f.mean(1, keepdim=True), f.max(1, keepdim=True).values], 1)
+    f = torch.sigmoid(conv(maps, conv7, padding=3)) * f
+    return conv(f, conv1)
+
+
 class Reduction(nn.Module):
-    """Attention and reduction of one level, eq. 1-2, on the parameters of an `sdi_plugin` AttentiveReduction."""
+    """Attention, reduction and norm of one level on the parameters of an `sdi_plugin` AttentiveReduction."""
 
     def __init__(self, source: Any):
         super().__init__()
@@ -47,15 +61,8 @@ class Reduction(nn.Module):
 
     def forward(self, f: Tensor) -> Tensor:
         channel, spatial = self.source.channel_attention, self.source.spatial_attention
-        flat = f.ndim == 4
-        average_pool: Any = F.adaptive_avg_pool2d if flat else F.adaptive_avg_pool3d
-        max_pool: Any = F.adaptive_max_pool2d if flat else F.adaptive_max_pool3d
-        pooled = (average_pool(f, 1), max_pool(f, 1))
-        average, maximum = (channel.fc2(F.relu(channel.fc1(p))) for p in pooled)
-        f = torch.sigmoid(average + maximum) * f
-        maps = torch.cat([f.mean(1, keepdim=True), f.max(1, keepdim=True).values], 1)
-        f = torch.sigmoid(spatial.conv(maps)) * f
-        return self.source.bn(self.source.conv(f))
+        weights = (module.weight for module in (channel.fc1, channel.fc2, spatial.conv, self.source.conv))
+        return self.source.bn(attend_and_reduce(f, *weights))
 
 
 class Skip(nn.Module):
