@@ -2,7 +2,7 @@
 # fix: format Python and C++, and apply ruff's fixes.  style: check what fix changes.  lint: style, types and imports.
 # docs: build the site in build/site.  wheel: build the wheel in dist/.  clean: remove what these targets created.
 # matrix: try the wheel on every Python that is found, with the oldest and the newest torch (gigabytes of downloads).
-# faults, fuzz, soak: try for ten minutes each what may go wrong (RELIABILITY="--seconds 3600" for longer).
+# faults, fuzz, soak, numerics: try for ten minutes each what may go wrong (RELIABILITY="--seconds 3600" for longer).
 # bench: measure SDI against eager PyTorch and torch.compile (BENCH=--quick: only the goals and the plots).
 # gpu: check and measure the kernels on a GPU in a few minutes, with the python3 that has torch (OUT=runs/gpu).
 # Each target but gpu sets up .venv on first use.
@@ -19,7 +19,7 @@ MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 M
 TESTS := $(MALLOC) OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 TWO := -n 2 --dist worksteal
 
-.PHONY: demo test slow long fix style lint docs wheel matrix faults fuzz soak bench gpu clean tree
+.PHONY: demo test slow long fix style lint docs wheel matrix faults fuzz soak numerics bench gpu clean tree
 
 demo: .venv/.demo
 	$(BIN)/sdi-plugin demo --out runs/demo --resume
@@ -73,8 +73,8 @@ endif
 matrix: wheel
 	.ci/matrix torch==2.6.* torch
 
-faults fuzz soak: .venv/.test
-	$(TESTS) -m slow tests/reliability/test_$@.py --seconds 540 --kills 20 --record runs/reliability.json $(RELIABILITY)
+faults fuzz soak numerics: .venv/.test
+	$(TESTS) -m slow tests/reliability/test_$@.py --seconds 540 --kills 20 --record runs/reliability $(RELIABILITY)
 
 bench: .venv/.bench
 	$(MALLOC) $(BIN)/python -m benchmarks.sdi $(BENCH)
