@@ -1,7 +1,8 @@
-"""docs/reliability.md, from what `make faults`, `fuzz`, `soak`, `numerics` and `matrix` have recorded.
+"""docs/reliability.md, from what `make faults`, `fuzz`, `soak`, `numerics`, `matrix` and `frameworks` recorded.
 
 python -m benchmarks.reliability --render        writes the page's tables from results/reliability/
 python -m benchmarks.reliability --render DIR    first takes the records in DIR there, such as runs/reliability
+python -m benchmarks.reliability --cell FILE PYTHON PACKAGES RESULT SECONDS    a row of .ci/matrix, which calls it
 """
 
 import argparse
@@ -13,16 +14,28 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from benchmarks import markdown
-from benchmarks.environment import ROOT
+from benchmarks import environment, markdown
 from sdi_plugin import files, frameworks
 
 RESULTS = Path(__file__).parent / "results" / "reliability"
 LICENCES = RESULTS / "licences.json"  # of packages that were installed when the page was written
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = environment.ROOT / "docs" / "reliability.md"
 # Extras that users install; the others are the project's tools.
 EXTRAS = ("smp", "mmseg", "nnunet", "weights", "demo", "deploy", "openvino")
 Row = Sequence[Any]
+
+
+def note(file: Path, name: str, seconds: float, **figures: Any) -> None:
+    """A row of a record. Earlier rows stay, unless they are of another commit, machine or version."""
+    known = {"machine": environment.machine(), "versions": frameworks.versions(), "commit": environment.commit()}
+    del known["machine"]["load_before"]
+    record = json.loads(file.read_text()) if file.exists() else {}
+    if {each: record.get(each) for each in known} != known:
+        record = {**known, "rows": {}}
+    record["command"] = environment.command()
+    record["rows"][name] = {"seconds": seconds, **figures}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files.write(file, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
 
 def parts() -> dict[str, Callable[[], str]]:
@@ -38,7 +51,8 @@ def parts() -> dict[str, Callable[[], str]]:
         "soak": lambda: _table("soak", trainings, _training),
         "threads": lambda: _table("soak", threads, _threads, said=False),
         "numerics": lambda: _table("numerics", ("network, dtype", "error", "plain PyTorch's"), _numbers),
-        "matrix": lambda: _table("matrix", ("Python", "packages", "result"), _cell),
+        "matrix": lambda: _table("matrix", ("Python", "torch", "result"), _cell),
+        "frameworks": lambda: _table("frameworks", ("Python", "packages", "result"), _cell),
         "licences": licences,
     }
 
@@ -152,8 +166,15 @@ def licence(distribution: str) -> str | None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--render", nargs="?", type=Path, const=RESULTS, required=True, metavar="DIR")
-    folder: Path = parser.parse_args(arguments).render
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--render", nargs="?", type=Path, const=RESULTS, metavar="DIR")
+    given.add_argument("--cell", nargs=5, metavar=("FILE", "PYTHON", "PACKAGES", "RESULT", "SECONDS"))
+    parsed = parser.parse_args(arguments)
+    if parsed.cell:
+        file, python, packages, result, seconds = parsed.cell
+        note(Path(file), f"{python} {packages}", float(seconds), python=python, packages=packages, result=result)
+        return
+    folder: Path = parsed.render
     RESULTS.mkdir(parents=True, exist_ok=True)
     for record in folder.glob("*.json"):
         files.write(RESULTS / record.name, record.read_bytes())
