@@ -151,12 +151,13 @@ def licence(distribution: str) -> str | None:
     if frameworks.version(distribution) is None:
         return None
     found = metadata.distribution(distribution)
-    if expression := found.metadata.get("License-Expression"):
+    said: Any = found.metadata
+    if expression := said.get("License-Expression"):
         return expression
-    named = (found.metadata.get("License") or "UNKNOWN").strip()
+    named = (said.get("License") or "UNKNOWN").strip()
     if named != "UNKNOWN" and len(named.splitlines()) == 1:
         return named
-    classifiers = [each for each in found.metadata.get_all("Classifier") or () if each.startswith("License ::")]
+    classifiers = [each for each in said.get_all("Classifier") or () if each.startswith("License ::")]
     if classifiers:
         return ", ".join(each.rpartition(":: ")[2] for each in classifiers)
     texts = [each.read_text() for each in found.files or () if each.name.startswith("LICEN")]

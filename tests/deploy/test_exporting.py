@@ -123,7 +123,8 @@ def test_a_network_that_torch_cannot_export_is_explained(tmp_path):
 def test_arguments_and_missing_packages_are_explained(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="a format of onnx, openvino, pt2"):
         export(small(), tmp_path, format="tflite")
-    for size in ("large", 8, (8,), (8, 0), (8.0, 8.0), True):
+    sizes: tuple[Any, ...] = ("large", 8, (8,), (8, 0), (8.0, 8.0), True)
+    for size in sizes:
         with pytest.raises(ValueError, match='"dynamic" or None'):
             export(small(), tmp_path, size=size)
     network: Any = small().network
