@@ -6,6 +6,7 @@ python -m benchmarks.reliability --cell FILE PYTHON PACKAGES RESULT SECONDS    a
 """
 
 import argparse
+import fcntl
 import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -25,17 +26,19 @@ EXTRAS = ("smp", "mmseg", "nnunet", "weights", "demo", "deploy", "openvino")
 Row = Sequence[Any]
 
 
-def note(file: Path, name: str, seconds: float, **figures: Any) -> None:
+def note(file: Path, name: str, seconds: float, command: str = "", **figures: Any) -> None:
     """A row of a record. Earlier rows stay, unless they are of another commit, machine or version."""
     known = {"machine": environment.machine(), "versions": frameworks.versions(), "commit": environment.commit()}
     del known["machine"]["load_before"]
-    record = json.loads(file.read_text()) if file.exists() else {}
-    if {each: record.get(each) for each in known} != known:
-        record = {**known, "rows": {}}
-    record["command"] = environment.command()
-    record["rows"][name] = {"seconds": seconds, **figures}
     file.parent.mkdir(parents=True, exist_ok=True)
-    files.write(file, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # make faults notes from two processes
+        record = json.loads(file.read_text()) if file.exists() else {}
+        if {each: record.get(each) for each in known} != known:
+            record = {**known, "rows": {}}
+        record["command"] = command or environment.command()
+        record["rows"][name] = {"seconds": seconds, **figures}
+        files.write(file, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
 
 def parts() -> dict[str, Callable[[], str]]:
