@@ -1,5 +1,6 @@
 """Damaged networks, their cards and graphs, and wrong arguments, for `load`, `export` and `Predictor`."""
 
+import io
 import json
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +21,9 @@ from tests.reliability.target import VALUES, Generator, Target, altered, mutated
 ENCODER = "test_resnet"
 DTYPES = (torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool, torch.uint8)
 IMAGE = Image.fromarray(np.arange(35 * 42 * 3, dtype=np.uint8).reshape(35, 42, 3))
+KEYS = "_kw_requires_import"
 _whole: dict[str, bytes] = {}  # what `prepare` has made
+_weights: dict[str, Any] = {}
 
 
 def _network() -> UNetV2:
@@ -81,6 +84,35 @@ def _prepare_config(folder: Path) -> None:
     network.save_pretrained(folder)
     _whole["config"] = (folder / "config.json").read_bytes()
     _load(folder)
+
+
+def _prepare_plans(folder: Path) -> None:
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    from sdi_plugin.adapters.nnunet.plans import with_unetv2
+    from tests.adapters.nnunet.plans import DATASET, plans
+
+    found = with_unetv2(plans("2d", normalization_schemes=["ZScoreNormalization"]))
+    parts = found["configurations"]["2d"]["architecture"]
+    network = get_network_from_plans(*(parts[n] for n in ("network_class_name", "arch_kwargs", KEYS)), 1, 2)
+    arguments = {"plans": found, "configuration": "2d", "fold": 0, "dataset_json": DATASET}
+    _whole["arguments"], _weights["nnunet"] = json.dumps(arguments).encode(), network.state_dict()
+    (folder / "case.pth").write_bytes(_with_plans(arguments))
+    _load(folder / "case.pth")
+
+
+def _with_plans(arguments: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"network_weights": _weights["nnunet"], "init_args": arguments, "trainer_name": "any"}, buffer)
+    return buffer.getvalue()
+
+
+def _plans(generator: Generator) -> bytes:
+    """A checkpoint of nnU-Net whose plans, from which its network is built, are others."""
+    try:
+        return _with_plans(json.loads(altered(_whole["arguments"], generator)))
+    except (ValueError, RecursionError):  # damaged text, which such a checkpoint does not hold
+        return _with_plans(generator.choice(VALUES))
 
 
 def _arguments(generator: Generator) -> bytes:
@@ -178,6 +210,7 @@ TARGETS: dict[str, Target] = {
         file="config.json",
         prepare=_prepare_config,
     ),
+    "load, plans of nnU-Net": Target(_plans, sdi_plugin.load, _OF_LOAD, file="case.pth", prepare=_prepare_plans),
     "export, arguments": Target(_arguments, _export, _OF_EXPORT, prepare=_prepare_export),
     "Predictor, model.json": Target(
         lambda g: altered(_whole["sidecar"], g), _predict, _OF_PREDICTOR, file="model.json", prepare=_prepare_graph

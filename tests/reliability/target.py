@@ -12,6 +12,7 @@ NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, 2, 3, 64, -1, 0.5, 1 << 40, 1 << 70, 1e308, float("inf"), float("nan"), "", "x", "core",
     "smp", "nnunet", "openvino", "onnxruntime", "pt2", "..", "a/b", "/dev/zero", "model.json", "\0", "é", [], [1],
+    "torch.nn.parallel.distributed.os.system", "torch.nn.Linear",
     [8, 8], [[1]], ["x"], {}, {"a": 1}, {"1": []},
 )  # fmt: skip
 
