@@ -1,8 +1,9 @@
 # demo: train U-Net v2 and write runs/demo/report.html.  test: run the fast tests (PYTEST=... passes options).
 # fix: format Python and C++, and apply ruff's fixes.  style: check what fix changes.  lint: style, types and imports.
 # docs: build the site in build/site.  wheel: build the wheel in dist/.  clean: remove what these targets created.
-# matrix: try the wheel on every Python that is found, with the oldest and the newest torch (gigabytes of downloads).
-# faults, fuzz, soak: try for ten minutes each what may go wrong (RELIABILITY="--seconds 3600" for longer).
+# matrix: try the wheel on every Python that is found, with four versions of torch (gigabytes of downloads; TORCH=...).
+# frameworks: run each adapter's tests with every version of its framework.
+# faults, fuzz, soak, numerics: try for ten minutes each what may go wrong (RELIABILITY="--seconds 3600" for longer).
 # bench: measure SDI against eager PyTorch and torch.compile (BENCH=--quick: only the goals and the plots).
 # gpu: check and measure the kernels on a GPU in a few minutes, with the python3 that has torch (OUT=runs/gpu).
 # Each target but gpu sets up .venv on first use.
@@ -19,7 +20,7 @@ MALLOC := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 M
 TESTS := $(MALLOC) OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 TWO := -n 2 --dist worksteal
 
-.PHONY: demo test slow long fix style lint docs wheel matrix faults fuzz soak bench gpu clean tree
+.PHONY: demo test slow long fix style lint docs wheel matrix frameworks faults fuzz soak numerics bench gpu clean tree
 
 demo: .venv/.demo
 	$(BIN)/sdi-plugin demo --out runs/demo --resume
@@ -70,11 +71,15 @@ ifeq ($(shell uname -s)$(SDI_PLUGIN_PURE),Linux)
 endif
 
 # Install the wheel on each supported Python that is found here, with each of these: the kernel must serve.
+TORCH ?= torch==2.4.* torch==2.6.* torch==2.11.* torch
 matrix: wheel
-	.ci/matrix torch==2.6.* torch
+	RECORD=runs/reliability/matrix.json .ci/matrix $(TORCH)
 
-faults fuzz soak: .venv/.test
-	$(TESTS) -m slow tests/reliability/test_$@.py --seconds 540 --kills 20 --record runs/reliability.json $(RELIABILITY)
+frameworks: .venv/.test
+	$(MALLOC) OMP_WAIT_POLICY=PASSIVE $(BIN)/python -W ignore .ci/frameworks.py $(WORD)
+
+faults fuzz soak numerics: .venv/.test
+	$(TESTS) $(if $(filter faults,$@),$(TWO)) -m slow tests/reliability/test_$@.py --seconds 540 --kills 20 --record runs/reliability $(RELIABILITY)
 
 bench: .venv/.bench
 	$(MALLOC) $(BIN)/python -m benchmarks.sdi $(BENCH)

@@ -3,10 +3,13 @@
 An optional kernel for Linux: if it cannot be built, or if SDI_PLUGIN_PURE is 1, the package is installed without it. It
 has neither Python's ABI nor torch's, so one wheel serves all versions of both. The folder .mim, in which
 MMSegmentation's `mim` looks for a package's configs and scripts. Files at the top of site-packages, through which
-nnU-Net finds the trainers (`sdi-plugin nnunet status` explains). Editable installs leave out the last two.
+nnU-Net finds the trainers (`sdi-plugin nnunet status` explains). Editable installs leave out the last two. A software
+bill of materials in the wheel, as PEP 770 wants it.
 """
 
+import json
 import os
+import re
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -61,9 +64,56 @@ class BuildKernel(build_ext):
         return os.path.join(*fullname.split(".")) + ".so"  # without the version of Python
 
 
-class AnyPython(bdist_wheel):
+class Wheel(bdist_wheel):
     def get_tag(self):
-        return ("py3", "none", super().get_tag()[2])
+        return ("py3", "none", super().get_tag()[2])  # for any Python
+
+    def write_wheelfile(self, wheelfile_base, *arguments, **options):
+        super().write_wheelfile(wheelfile_base, *arguments, **options)
+        file = Path(wheelfile_base, "sboms", "sdi-plugin.cdx.json")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(bill_of_materials(self.distribution), indent=1) + "\n")
+
+
+def bill_of_materials(distribution):
+    """CycloneDX: the package, which contains no other's code, and what it and its extras ask an installer for."""
+    name, version = distribution.get_name(), distribution.get_version()
+    asked = {"": distribution.install_requires, **distribution.extras_require}
+    needed = {}
+    for extra, requirements in asked.items():
+        for requirement in requirements:
+            needed.setdefault(re.split(r"[^\w.-]", requirement)[0], []).append((extra, requirement))
+    needed.pop(name, None)  # extras of extras
+    own = f"pkg:pypi/{name}@{version}"
+    licence = {"license": {"id": distribution.metadata.license_expression}}
+    component = {
+        "type": "library",
+        "bom-ref": own,
+        "name": name,
+        "version": version,
+        "purl": own,
+        "licenses": [licence],
+    }
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": component},
+        "components": [
+            {
+                "type": "library",
+                "bom-ref": f"pkg:pypi/{each}",
+                "name": each,
+                "purl": f"pkg:pypi/{each}",
+                "scope": "optional" if all(extra for extra, _ in uses) else "required",
+                "properties": [
+                    {"name": f"sdi-plugin:{extra or 'always'}", "value": requirement} for extra, requirement in uses
+                ],
+            }
+            for each, uses in sorted(needed.items())
+        ],
+        "dependencies": [{"ref": own, "dependsOn": [f"pkg:pypi/{each}" for each in sorted(needed)]}],
+    }
 
 
 KERNEL = Extension(
@@ -80,6 +130,6 @@ KERNEL = Extension(
 )
 
 setup(
-    cmdclass={"bdist_wheel": AnyPython, "build_ext": BuildKernel, "build_py": BuildForFrameworks},
+    cmdclass={"bdist_wheel": Wheel, "build_ext": BuildKernel, "build_py": BuildForFrameworks},
     ext_modules=[KERNEL] if sys.platform == "linux" and os.environ.get("SDI_PLUGIN_PURE") != "1" else [],
 )

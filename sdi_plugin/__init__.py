@@ -6,7 +6,10 @@ Names are imported on first use: the command line starts at once, and an exporte
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sdi_plugin import torch_version
 from sdi_plugin.version import __version__
+
+torch_version.check()
 
 if TYPE_CHECKING:
     from sdi_plugin.attention import ChannelAttention, SpatialAttention

@@ -8,7 +8,9 @@ import re
 from dataclasses import dataclass
 from importlib import metadata
 
-TORCH = ">=2.4"
+from sdi_plugin import torch_version
+
+TORCH = ">=" + ".".join(map(str, torch_version.OLDEST))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("reliability")
     group.addoption("--seconds", type=float, default=20, help="of each file of tests/reliability [20]")
     group.addoption("--kills", type=int, default=1, help="of each command in test_faults.py [1]")
-    group.addoption("--record", type=Path, help="JSON file that the figures of tests/reliability are added to")
+    group.addoption("--record", type=Path, help="folder for the figures of tests/reliability")
 
 
 def pytest_configure():

@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,18 @@ def test_an_extra_installs_what_its_adapter_takes(package: Package):
 
 def test_torch_is_required_in_the_versions_that_are_supported():
     assert requirements(PROJECT["dependencies"]) == {"torch": SpecifierSet(frameworks.TORCH)}
+
+
+@pytest.mark.parametrize(("version", "taken"), [("2.3.1+cpu", False), ("1.13.1", False), ("2.4.0", True), ("", True)])
+def test_an_older_torch_is_refused_on_import(tmp_path: Path, version: str, taken: bool):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise SystemError('the package need not import torch')\n")
+    (tmp_path / "torch" / "version.py").write_text(f"__all__ = ['__version__']\n__version__ = '{version}'\n")
+    command = [sys.executable, "-c", "import sdi_plugin"]
+    found = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    said = f"expected torch {frameworks.TORCH}, got {version}. Install a supported version: pip install 'torch>=2.4'"
+    assert (found.returncode == 0) is taken, found.stderr
+    assert taken or said in found.stderr
 
 
 def test_the_tested_environment_is_supported():

@@ -16,6 +16,7 @@ else:
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+HASHES = (ROOT / ".ci" / "hashes.txt").read_text()
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 
 
@@ -37,6 +38,16 @@ def test_everything_that_an_extra_installs_is_pinned(extra):
     pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     needed = {re.split(r"[\[<>=;~! ]", requirement)[0].lower() for requirement in EXTRAS[extra]}
     assert needed - pinned - {"sdi-plugin", "setuptools"} == set()
+
+
+def test_the_archives_with_hashes_are_those_of_the_pinned_versions():
+    constraints = (ROOT / "constraints.txt").read_text()
+    pinned = dict(re.findall(r'^([\w.-]+)==([\w.+]+)(?:; python_version >= "3.11")?$', constraints, re.MULTILINE))
+    hashed = dict(re.findall(r"^([\w.-]+)==([\w.+]+) --hash=sha256:[0-9a-f]{64}$", HASHES, re.MULTILINE))
+    assert len(hashed) == len(HASHES.splitlines()) - 1
+    assert {name: hashed[name] for name in hashed.keys() & pinned.keys()}.items() <= pinned.items()
+    needed = {re.split(r"[\[<>=;~! ]", requirement)[0].lower() for requirement in EXTRAS["test"]}
+    assert needed - {"sdi-plugin"} <= hashed.keys()
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob(".github/**/*.yml")), ids=lambda path: path.stem)

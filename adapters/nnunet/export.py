@@ -1,5 +1,6 @@
 """nnU-Net's checkpoints, as `sdi-plugin convert --to nnunet` writes them; see `sdi_plugin.checkpoint.Export`."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def restore(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Mod
         plans, dataset = PlansManager(arguments["plans"]), arguments["dataset_json"]
         configuration = plans.get_configuration(arguments["configuration"])
         named = {name: configuration.network_arch_init_kwargs[name] for name in _imported(configuration)}
-        strange = [value for value in named.values() if not (value is None or str(value).startswith("torch.nn."))]
+        strange = [value for value in named.values() if not (value is None or _is_layer(str(value)))]
         if strange:  # nnU-Net imports and calls whatever a plan names
             raise ValueError(f"expected layers of torch.nn in the plan, got {strange}")
         return get_network_from_plans(
@@ -78,6 +79,13 @@ def restore(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Mod
     restored = network(whole)
     restored.load_state_dict(state)
     return restored
+
+
+def _is_layer(name: str) -> bool:
+    """Whether it is a module of torch.nn, and not what its files import: torch.nn.parallel.distributed.os.system."""
+    layer = getattr(nn, name.rpartition(".")[2], None)
+    named = re.fullmatch(r"torch\.nn\.(modules\.\w+\.)?\w+", name) is not None
+    return named and isinstance(layer, type) and issubclass(layer, nn.Module)
 
 
 def volumes(network: nn.Module, arguments: Mapping[str, Any], device: str, flips: bool) -> Any:

@@ -173,6 +173,7 @@ class UNetV2(SegmentationModel):
 
     def freeze_encoder(self) -> None:
         """As for every model of smp, except that the pyramid on a plain ViT, for which there are no weights, trains."""
+        _check_freezing()
         super().freeze_encoder()
         for parameter in encoders.own_parameters(self.encoder):
             parameter.requires_grad_(True)
@@ -180,6 +181,7 @@ class UNetV2(SegmentationModel):
 
     def unfreeze_encoder(self) -> None:
         """As for every model of smp, except that parameters which the features do not use stay frozen."""
+        _check_freezing()
         super().unfreeze_encoder()
         self._freeze_unused()
 
@@ -298,3 +300,11 @@ class UNetV2(SegmentationModel):
         # The saved weights hold the encoder's too: neither ask the hub for others, nor look for a file.
         kwargs["encoder_weights"] = None
         return super()._from_pretrained(model_id=model_id, **kwargs)
+
+
+def _check_freezing() -> None:
+    if not hasattr(SegmentationModel, "freeze_encoder"):
+        raise NotImplementedError(
+            "UNetV2: expected segmentation_models_pytorch >=0.6, which can freeze encoders, got an older one. "
+            "Upgrade it: pip install -U segmentation-models-pytorch"
+        )

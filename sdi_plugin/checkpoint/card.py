@@ -61,12 +61,16 @@ class Card:
             values = {name: _VALID[name](value) for name, value in found.items() if name in _VALID}
             card = cls(**values)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"expected a card as sdi_plugin writes it, got {text[:60]!r} ({error}).") from error
+            said = str(text)[:60]  # in a stranger's config.json it may be anything
+            raise CheckpointError(f"expected a card as sdi_plugin writes it, got {said!r} ({error}).") from error
         if (card.mean is None) != (card.std is None) or len(card.mean or ()) != len(card.std or ()):
             raise CheckpointError(
                 f"expected a card with a mean and a deviation per channel, got {card.mean=} {card.std=}."
             )
         return card
+
+
+_PIXELS = 1 << 26  # no network trains on larger images; a damaged card would claim all memory
 
 
 def _numbers(value: Any) -> tuple[float, ...] | None:
@@ -77,7 +81,7 @@ def _size(value: Any) -> tuple[int, int] | None:
     if value is None:
         return None
     height, width = (int(each) for each in value)
-    if min(height, width) < 1:
+    if min(height, width) < 1 or height * width > _PIXELS:
         raise ValueError(f"a size of {value}")
     return height, width
 

@@ -89,7 +89,7 @@ def _of_folder(file: Path) -> Card | None:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
         own = {name: value for name, value in config.items() if not name.startswith("_")}
-        framework = {"UNetV2": "smp"}.get(config.get("_model_class"))
+        framework = "smp" if config.get("_model_class") == "UNetV2" else None
         card = config.get("_card")
     except FileNotFoundError:
         return None

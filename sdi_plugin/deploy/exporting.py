@@ -85,7 +85,8 @@ def export(
     Args:
         model: a 2-D checkpoint as `sdi_plugin.load` takes it, or what `load` returned.
         out: a folder; other files in it stay.
-        format: "onnx", for ONNX Runtime and OpenVINO; "openvino", its own format; "pt2" for `torch.export.load`.
+        format: "onnx", for ONNX Runtime and OpenVINO; "openvino", its own format; "pt2" for `torch.export.load`, which
+            can run code of a file: for your own use, not for strangers' files.
         precision: "fp32"; "fp16" or "bf16": weights of half the size, and OpenVINO also computes in it where the
             processor can; "int8": convolutions and matrix products of integers, with ranges from `calibrate`, but
             for layers whose integers cost too much. pt2 is always "fp32".
@@ -110,14 +111,14 @@ def export(
         >>> exported.file.name, exported.error < 1e-4
         ('model.json', True)
     """
-    _check_arguments(format, precision, size, calibrate)
+    _check_arguments(model, format, precision, size, calibrate)
     model = load(model) if isinstance(model, str | Path) else model
     predictor = Predictor(model, device="cpu") if model.dim == 2 else None  # which knows what is assumed
     if predictor is None and (size not in (None, "dynamic") or calibrate is not None):
         raise ValueError("export: expected no size and no int8 for a network for volumes, which is exported alone.")
     raw = raw or predictor is None
     model.network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    fixed = None if isinstance(size, str) else size or model.card.size
+    fixed = None if isinstance(size, str) else model.card.size if size is None else (size[0], size[1])
     inside = not raw and not model.card.per_image
     card = replace(model.card if predictor is None else predictor.card, size=fixed or model.card.size)
     graph = Graph(model, (card.mean, card.std) if inside else None, fixed, raw)
@@ -163,14 +164,17 @@ _CURES = {
 }
 
 
-def _check_arguments(format: str, precision: str, size: Any, calibrate: Any) -> None:
-    if format not in FORMATS:
+def _check_arguments(model: Any, format: str, precision: str, size: Any, calibrate: Any) -> None:
+    if not isinstance(model, str | Path | Loaded):
+        kind = type(model).__name__
+        raise ValueError(f"export: expected a checkpoint's path, or what sdi_plugin.load returned, got {kind}.")
+    if format not in tuple(FORMATS):
         raise ValueError(f"export: expected a format of {', '.join(FORMATS)}, got {format!r}.")
     if precision not in PRECISIONS or (format == "pt2" and precision != "fp32"):
         raise ValueError(f"export: expected a precision of {', '.join(PRECISIONS)}, for pt2 fp32, got {precision!r}.")
-    if isinstance(size, str) and size != "dynamic":
+    if size not in (None, "dynamic") and not _is_size(size):
         raise ValueError(f'export: expected size (height, width), "dynamic" or None, got {size!r}.')
-    if (precision == "int8") != (calibrate is not None):
+    if (precision == "int8") != isinstance(calibrate, str | Path) or not isinstance(calibrate, str | Path | None):
         raise ValueError("export: expected calibrate, a folder of images, for int8 and for nothing else.")
     if format == "pt2":
         return
@@ -181,6 +185,11 @@ def _check_arguments(format: str, precision: str, size: Any, calibrate: Any) -> 
         raise ImportError(
             f"export needs {', '.join(missing)}. Install what is missing: pip install 'sdi-plugin[{extra}]'"
         )
+
+
+def _is_size(size: Any) -> bool:
+    pair = isinstance(size, tuple | list) and len(size) == 2
+    return pair and all(isinstance(each, int) and each > 0 for each in size)
 
 
 def _write(

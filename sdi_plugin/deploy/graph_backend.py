@@ -1,8 +1,11 @@
 """An exported graph, as its model.json describes it."""
 
+import errno
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,8 @@ class GraphBackend:
 
     Raises:
         FileNotFoundError: no such file, or not the one that it describes.
-        ValueError: not such a file; a graph that has changed since; another runtime's; another precision.
+        ValueError: not such a file; a graph that has changed since, or that the runtime cannot read or run; another
+            runtime's; another precision.
         ImportError: the runtime is not installed.
     """
 
@@ -42,13 +46,18 @@ class GraphBackend:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
             self.normalised_inside, raw, own = found["normalised_inside"], found["raw"], found["precision"]
-            hashes, self.card = found["sha256"], Card.from_json(json.dumps(found["card"]))
+            hashes, self.card = dict(found["sha256"]), Card.from_json(json.dumps(found["card"]))
             self.channels, self.classes = (int(found[each][0]["shape"][1]) for each in ("inputs", "outputs"))
             self.dim = len(found["inputs"][0]["shape"]) - 2
             self.size: Any = None if found["size"] is None else tuple(int(each) for each in found["size"])
-            graph, possible = file.with_name(Path(found["file"]).name), runtimes.RUNTIMES[found["format"]]
+            graph, possible = file.with_name(found["file"]), runtimes.RUNTIMES[found["format"]]
             verified = {str(name): float(each["milliseconds"]) for name, each in found["runtimes"].items()}
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            hashed = {file.with_name(name): expected for name, expected in hashes.items()}
+            if graph not in hashed or not isinstance(own, str):
+                raise ValueError("no hash of the graph, or no precision")
+            if not (1 <= self.channels <= 1024 and 1 <= self.classes <= 256):  # masks are of 8 bits
+                raise ValueError(f"{self.channels} channels, {self.classes} classes")
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"{file}: expected a model.json of sdi-plugin export, got another file ({error!r})."
             ) from error
@@ -57,9 +66,11 @@ class GraphBackend:
                 f"{file}: expected a graph for {runtime}, got one for {' or '.join(possible)}. "
                 "Export it again, or use it."
             )
-        for name, expected in hashes.items():
-            if hashlib.sha256(file.with_name(name).read_bytes()).hexdigest() != expected:
-                raise ValueError(f"{file.with_name(name)}: not the graph that {file.name} describes. Export it again.")
+        for each, expected in hashed.items():
+            if not each.is_file():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(each))
+            if hashlib.sha256(each.read_bytes()).hexdigest() != expected:
+                raise ValueError(f"{each}: not the graph that {file.name} describes. Export it again.")
         if self.normalised_inside:
             self.card = replace(self.card, mean=(0.0,), std=(1.0,))
         required = precision not in (None, own)
@@ -69,8 +80,9 @@ class GraphBackend:
             )
         self.runtime = _fastest(found["format"], verified, required) if runtime == "auto" else runtime
         self.identity = json.dumps([str(file.resolve()), hashes, self.runtime, precision or own])
-        self._run = runtimes.start(self.runtime, graph, threads, precision or own, required)
-        self._output = 0 if raw else 1  # the logits
+        self._graph, self._output = graph, 0 if raw else 1  # the logits
+        with self._explained("read"):
+            self._run = runtimes.start(self.runtime, graph, threads, precision or own, required)
 
     def expect(self, size: tuple[int, ...]) -> None:
         """Prepare for images of this size; others stay possible."""
@@ -78,7 +90,24 @@ class GraphBackend:
             self._run.usual = size  # pyright: ignore[reportFunctionMemberAccess]
 
     def __call__(self, images: Array) -> Array:
-        return self._run(images)[self._output]
+        with self._explained("run"):
+            logits = self._run(images)[self._output]
+            if logits.shape[:2] != (len(images), self.classes) or logits.ndim != images.ndim:
+                raise TypeError(f"logits of shape {logits.shape}")
+        return logits
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (ImportError, MemoryError, ValueError):
+            raise
+        except Exception as error:  # the runtimes have their own types
+            reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+            raise ValueError(
+                f"{self._graph}: expected the graph of its {SIDECAR}, which {self.runtime} cannot {what}: {reason}. "
+                "Export it again."
+            ) from error
 
 
 def _fastest(kind: str, verified: Mapping[str, float], required: bool) -> str:

@@ -73,7 +73,7 @@ class Predictor:
 
     Args:
         model: a checkpoint as `sdi_plugin.load` takes it, what `load` returned, or the model.json, or its folder, that
-            `export` wrote.
+            `export` wrote. Of a stranger's exports take no .pt2: `torch.export.load` can run code of the file.
         size: (height, width) for the network, instead of the checkpoint's.
         tile: side of the tiles; images that are smaller stay whole, at their own size.
         overlap: share of a tile that neighbours have in common, 0 to 0.9.
@@ -97,7 +97,8 @@ class Predictor:
         decoded image, one band of tiles, and the mask.
 
     Raises:
-        ValueError: an argument out of range, a network for volumes; see also `sdi_plugin.load`.
+        ValueError: an argument out of range, a network for volumes, a graph that its runtime cannot read or run; see
+            also `sdi_plugin.load`.
         sdi_plugin.deploy.ImageError: an image that cannot be used.
 
     Examples:

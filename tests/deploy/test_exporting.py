@@ -1,8 +1,10 @@
 """`export`: graphs that agree with torch on images of any size, and what is said where they cannot."""
 
 import json
+import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +123,19 @@ def test_a_network_that_torch_cannot_export_is_explained(tmp_path):
 def test_arguments_and_missing_packages_are_explained(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="a format of onnx, openvino, pt2"):
         export(small(), tmp_path, format="tflite")
-    with pytest.raises(ValueError, match='"dynamic" or None'):
-        export(small(), tmp_path, size="large")
+    sizes: tuple[Any, ...] = ("large", 8, (8,), (8, 0), (8.0, 8.0), True)
+    for size in sizes:
+        with pytest.raises(ValueError, match='"dynamic" or None'):
+            export(small(), tmp_path, size=size)
+    network: Any = small().network
+    with pytest.raises(ValueError, match="a checkpoint's path, or what sdi_plugin.load returned, got Small"):
+        export(network, tmp_path)
     refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"precision": "fp8"}, "a precision of fp32, fp16, bf16, int8"),
         ({"precision": "bf16", "format": "pt2"}, "for pt2 fp32"),
         ({"precision": "int8"}, "a folder of images, for int8"),
         ({"calibrate": tmp_path}, "a folder of images, for int8"),
+        ({"calibrate": 0}, "a folder of images, for int8"),
     )
     for options, said in refused:
         with pytest.raises(ValueError, match=said):
@@ -162,8 +170,44 @@ def test_another_json_and_a_changed_graph_are_refused(dynamic, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"x")
     with pytest.raises(ValueError, match="not the graph that model.json describes"):
         GraphBackend(tmp_path / "model.json")
+    (tmp_path / "model.onnx").unlink()
+    with pytest.raises(FileNotFoundError):
+        GraphBackend(tmp_path / "model.json")
     with pytest.raises(ValueError, match="Export it first"):
         Predictor("x.safetensors", runtime="onnxruntime")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": {}},
+        {"file": "../model.onnx"},
+        {"outputs": [{"shape": [1, 1 << 40]}]},
+        {"size": [float("inf"), 1]},
+        {"precision": {}},
+    ],
+    ids=["no hash", "another folder", "classes", "size", "precision"],
+)
+def test_a_model_json_that_cannot_be_is_refused(dynamic, tmp_path, change):
+    said = json.loads((dynamic / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(said | change))
+    with pytest.raises(ValueError, match=r"expected a model.json"):
+        GraphBackend(tmp_path / "model.json")
+
+
+def test_a_graph_that_the_runtime_refuses_is_named(dynamic, tmp_path):
+    """Of a stranger, who wrote its hash as well."""
+    said = json.loads((dynamic / "model.json").read_text())
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    hashes = {"sha256": {"model.onnx": sha256(b"x").hexdigest()}}
+    (tmp_path / "model.json").write_text(json.dumps(said | hashes))
+    with pytest.raises(ValueError, match="onnxruntime cannot read: .*Export it again"):
+        GraphBackend(tmp_path / "model.json", "onnxruntime")
+    shutil.copy(dynamic / "model.onnx", tmp_path)
+    three = {"outputs": [{"shape": ["batch", 3, "height", "width"]}]}
+    (tmp_path / "model.json").write_text(json.dumps(said | three))
+    with pytest.raises(ValueError, match="onnxruntime cannot run: logits of shape"):
+        GraphBackend(tmp_path / "model.json", "onnxruntime")(np.zeros((1, 3, 64, 64), np.float32))
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

@@ -133,8 +133,11 @@ def test_what_mmengine_saves_says_how_images_are_prepared(tmp_path: Path, weight
         ('{"_model_class": "UNetV2", "_card": "[]"}', "expected a card as sdi_plugin writes it"),
         ('{"_model_class": "UNetV2", "_card": "{\\"mean\\": [1]}"}', "expected a card with a mean and a deviation"),
         ('{"_model_class": "UNetV2", "_card": "{\\"size\\": [0, 4]}"}', "a size of"),
+        ('{"_model_class": "UNetV2", "_card": "{\\"size\\": [1000000, 1000000]}"}', "a size of"),
+        ('{"_model_class": "UNetV2", "_card": true}', "expected a card as sdi_plugin writes it, got 'True'"),
+        ('{"_model_class": {}, "_card": "[]"}', "expected a card as sdi_plugin writes it"),
     ],
-    ids=["config", "card", "deviation", "size"],
+    ids=["config", "card", "deviation", "size", "large size", "no text", "class"],
 )
 def test_a_config_that_cannot_be_read_is_named(tmp_path: Path, content: str, said: str):
     checkpoint.save(tmp_path / "model.safetensors", UNetV2("pvt_v2_b0", channels=4).state_dict())

@@ -1,11 +1,15 @@
 """How long each file of these tests may take, and where its figures go: the options are in tests/conftest.py."""
 
-import json
+import shlex
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from benchmarks import reliability
 
 Note = Callable[..., None]
 
@@ -23,15 +27,15 @@ def kills(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def note(request: pytest.FixtureRequest) -> Note:
-    """note(name, **figures): a row of docs/reliability.md, kept where --record names a file."""
-    file: Path | None = request.config.getoption("--record")
+    """note(name, **figures): a row of docs/reliability.md, in DIR/faults.json, ... where --record names DIR."""
+    folder: Path | None = request.config.getoption("--record")
+    begun = time.monotonic()
+    workers: Any = getattr(request.config, "workerinput", {})  # of pytest-xdist, which knows the command
+    command = shlex.join(["python", "-m", "pytest", *workers.get("mainargv", sys.argv)[1:]])
 
     def written(name: str, **figures: Any) -> None:
-        if file is None:
-            return
-        rows = json.loads(file.read_text()) if file.exists() else {}
-        rows.setdefault(request.path.stem.removeprefix("test_"), {})[name] = figures
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+        if folder is not None:
+            file = folder / f"{request.path.stem.removeprefix('test_')}.json"
+            reliability.note(file, name, round(time.monotonic() - begun, 1), command, **figures)
 
     return written

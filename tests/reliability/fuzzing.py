@@ -7,14 +7,12 @@ what came of all.
 
 import io
 import json
-import random
 import resource
 import sys
 import time
 import traceback
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,61 +24,15 @@ from sdi_plugin import SDI, SDISkip, UNetV2Decoder, checkpoint, data
 from sdi_plugin.checkpoint import CheckpointError
 from sdi_plugin.data import masks, pixels
 from sdi_plugin.deploy import images
+from tests.reliability import models
+from tests.reliability.target import Generator, Target, mutated
 
 MEMORY = 6 << 30  # of address space: what a case may claim is not what it has
-NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 FORBIDDEN = (
     "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod",
     "os.link", "os.symlink", "os.truncate", "subprocess.Popen", "shutil.rmtree", "socket.connect", "socket.bind",
     "ctypes.dlopen", "pty.spawn", "webbrowser.open",
 )  # fmt: skip
-
-Generator = random.Random
-
-
-@dataclass(frozen=True)
-class Target:
-    """
-    Attributes:
-        make: the case, of a generator: the content of a file, or arguments that are shown as text.
-        attempt: what the package does with it.
-        documented: the errors that it may raise.
-        writes: it may write beside the file.
-        file: the name of the case's file.
-    """
-
-    make: Callable[[Generator], bytes]
-    attempt: Callable[[Path], Any]
-    documented: tuple[type[Exception], ...]
-    writes: bool = False
-    file: str = "case"
-
-
-def mutated(content: bytes, generator: Generator) -> bytes:
-    """A few bytes changed, cut out, repeated, moved or replaced by numbers that programs stumble over."""
-    changed = bytearray(content)
-    for _ in range(generator.choice((1, 1, 1, 2, 4, 16))):
-        at = generator.randrange(len(changed) + 1)
-        end = min(len(changed), at + generator.choice((1, 1, 2, 4, 8, 64)))
-        kind = generator.randrange(7)
-        if kind == 0 and at < len(changed):
-            changed[at] ^= 1 << generator.randrange(8)
-        elif kind == 1:
-            changed[at:end] = generator.randbytes(end - at)
-        elif kind == 2:
-            del changed[at:end]
-        elif kind == 3:
-            changed[at:at] = changed[at:end]
-        elif kind == 4:
-            size = generator.choice((1, 2, 4, 8))
-            order = generator.choice(("little", "big"))
-            changed[at : at + size] = (generator.choice(NUMBERS) % (1 << 8 * size)).to_bytes(size, order)
-        elif kind == 5:
-            start = generator.randrange(len(changed) + 1)
-            changed[at:at] = changed[start : start + generator.randrange(1, 64)]
-        elif generator.random() < 0.2:
-            del changed[at:]
-    return bytes(changed)
 
 
 def _state() -> dict[str, Any]:
@@ -169,16 +121,17 @@ def _read(path: Path) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    "checkpoint, zip": Target(lambda g: mutated(ZIP, g), _read, (CheckpointError,)),
-    "checkpoint, pickle": Target(_pickle_in_whole_zip, _read, (CheckpointError,)),
-    "checkpoint, before 1.6": Target(lambda g: mutated(LEGACY, g), _read, (CheckpointError,)),
-    "checkpoint, safetensors": Target(lambda g: mutated(_safetensors(), g), _read, (CheckpointError,)),
+    "checkpoint, zip": Target(lambda g: mutated(ZIP, g), _read, (CheckpointError,), weight=2),
+    "checkpoint, pickle": Target(_pickle_in_whole_zip, _read, (CheckpointError,), weight=2),
+    "checkpoint, before 1.6": Target(lambda g: mutated(LEGACY, g), _read, (CheckpointError,), weight=2),
+    "checkpoint, safetensors": Target(lambda g: mutated(_safetensors(), g), _read, (CheckpointError,), weight=2),
     "images": Target(
         lambda g: mutated(g.choice(PICTURES), g), lambda path: list(images.pages(path, 3)), (images.ImageError,)
     ),
     "masks": Target(lambda g: mutated(g.choice([MASK, *PICTURES]), g), masks.read, (pixels.PixelError,)),
     "archives": Target(_archive, _prepare, (data.DataError, data.WriteError), writes=True, file="case.zip"),
     "arguments": Target(_arguments, _construct, (ValueError, TypeError)),
+    **models.TARGETS,
 }
 
 
@@ -188,7 +141,9 @@ def watch(allowed: Path) -> list[str]:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
-        if (event in FORBIDDEN or written) and not str(arguments[0]).startswith((str(allowed), "/dev/null")):
+        inside = str(arguments[0]).startswith((str(allowed), "/dev/null"))
+        part_of_rmtree = event in ("os.remove", "os.rmdir") and arguments[1] != -1  # an event of its own
+        if (event in FORBIDDEN or written) and not (inside or part_of_rmtree):
             seen.append(f"{event}{arguments[:2]}")
 
     sys.addaudithook(hook)
@@ -199,6 +154,8 @@ def main(name: str, folder: str, seconds: str, first: str) -> int:
     target, number = TARGETS[name], int(first)
     case = Path(folder) / target.file
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    if target.prepare:
+        target.prepare(case.parent)
     deadline, refused, slowest, seen = time.monotonic() + float(seconds), 0, 0.0, None
     while time.monotonic() < deadline:
         print(number, flush=True)

@@ -1,7 +1,7 @@
 """SIGKILL at random moments, full disks, and disks that cannot be written to.
 
 `make faults`: 20 kills of every command. A killed run goes on; what it comes to is what an unbroken one does, bit for
-bit. `predict` has test_predicting.py.
+bit.
 """
 
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.reliability import predicting
 from tests.reliability.tasks import TASKS, Task, variables
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -60,8 +61,14 @@ def test_a_command_that_is_killed_often_ends_as_an_unbroken_one(name, tmp_path, 
         assert task.state(out) == expected
         shutil.rmtree(out) if out.is_dir() else out.unlink()
     left = {path.name for path in tmp_path.iterdir() if "killed" in path.name}
-    note(name, kills=killed, runs=runs, seconds=round(whole, 1))
     assert not left, left
+    note(name, kills=killed, runs=runs, unbroken=round(whole, 1))
+
+
+def test_predict_that_is_killed_often_does_every_good_image_once(tmp_path, kills, note):
+    images, broken = 39 * max(1, kills), 4
+    figures = predicting.run(tmp_path / "work", images, broken, kills)
+    note("predict", kills=kills, runs=1, unbroken=round(figures["seconds"], 1), images=images, broken=broken)
 
 
 # Half of what each command writes, in KiB.
@@ -86,7 +93,7 @@ def can_mount() -> None:
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 @pytest.mark.usefixtures("can_mount")
-def test_a_disk_that_cannot_be_written_to_is_told_in_one_line(name, fault, tmp_path):
+def test_a_disk_that_cannot_be_written_to_is_told_in_one_line(name, fault, tmp_path, note):
     task, disk = TASKS[name](tmp_path), tmp_path / "disk"
     disk.mkdir()
     found = on_a_small_disk(task, disk, f"size={SIZES[name]}k" if fault == "full" else "ro")
@@ -96,3 +103,4 @@ def test_a_disk_that_cannot_be_written_to_is_told_in_one_line(name, fault, tmp_p
     assert "Traceback" not in found.stderr
     assert {"full": "space left", "read-only": "read-only"}[fault] in message.lower()
     assert name == "demo" or not left, left  # the demo keeps the epochs that are done
+    note(f"{name}, {fault} disk", exit=2, left="finished epochs" if name == "demo" else "nothing")

@@ -58,9 +58,20 @@ def test_what_the_data_set_says_is_on_the_card(tmp_path):
     assert card.data == {"name": "Dataset001_Test", "licence": "CC0"}
 
 
-def test_a_plan_that_names_other_code_is_refused(tmp_path):
+@pytest.mark.parametrize("code", ["subprocess.getoutput", "torch.nn.parallel.distributed.os.system"])
+def test_a_plan_that_names_other_code_is_refused(tmp_path, code):
     found, configuration, network = trained("2d", ["CTNormalization"])
-    found["configurations"][configuration]["architecture"]["arch_kwargs"]["norm_op"] = "subprocess.getoutput"
+    arguments = found["configurations"][configuration]["architecture"]["arch_kwargs"]
+    arguments |= {"nonlin": code, "nonlin_kwargs": {"command": f"touch {tmp_path}/run"}}
     save(tmp_path / "x.pth", network, found, configuration, {})
-    with pytest.raises(CheckpointError, match=r"layers of torch.nn in the plan, got .*subprocess"):
+    with pytest.raises(CheckpointError, match=rf"layers of torch.nn in the plan, got .*{code}"):
+        sdi_plugin.load(tmp_path / "x.pth")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_that_makes_no_network_is_refused(tmp_path):
+    found, configuration, network = trained("2d", ["CTNormalization"])
+    found["configurations"][configuration]["architecture"]["arch_kwargs"]["n_stages"] = 3
+    save(tmp_path / "x.pth", network, found, configuration, {})
+    with pytest.raises(CheckpointError, match="as many entries"):
         sdi_plugin.load(tmp_path / "x.pth")

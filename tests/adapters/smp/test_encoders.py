@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from segmentation_models_pytorch.base import SegmentationModel
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -67,7 +68,7 @@ def test_unused_parameters_stay_in_the_state_dict_and_in_smps_own_encoder():
     assert torch.equal(ours.encoder.get_parameter(name), theirs.encoder.get_parameter(name))
 
 
-@pytest.mark.skipif(not hasattr(smp.Unet, "freeze_encoder"), reason="freeze_encoder came with smp 0.5.1")
+@pytest.mark.skipif(not hasattr(smp.Unet, "freeze_encoder"), reason="freeze_encoder came with smp 0.6")
 def test_unfreezing_leaves_unused_parameters_frozen():
     model = create("efficientnet-b0")
     model.freeze_encoder()
@@ -138,12 +139,24 @@ def test_what_smp_does_not_take_gets_a_pyramid(encoder, channels):
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_a_plain_vit_is_frozen_without_its_pyramid_saved_and_shallower(tmp_path):
-    model = create("tu-test_vit", encoder_depth=4)
-    assert len(model.levels) == 3
+@pytest.mark.skipif(not hasattr(smp.Unet, "freeze_encoder"), reason="freeze_encoder came with smp 0.6")
+def test_a_plain_vit_is_frozen_without_its_pyramid():
+    model = create("tu-test_vit")
     model.freeze_encoder()
     trained = {name for name, p in model.named_parameters() if p.requires_grad and name.startswith("encoder.")}
     assert trained == {name for name, _ in model.named_parameters() if name.startswith("encoder.model.levels.")}
+
+
+def test_smp_without_freezing_says_so(monkeypatch):
+    monkeypatch.delattr(SegmentationModel, "freeze_encoder", raising=False)
+    for freeze in ("freeze_encoder", "unfreeze_encoder"):
+        with pytest.raises(NotImplementedError, match="expected segmentation_models_pytorch >=0.6"):
+            getattr(create("resnet18"), freeze)()
+
+
+def test_a_plain_vit_is_saved_and_shallower(tmp_path):
+    model = create("tu-test_vit", encoder_depth=4)
+    assert len(model.levels) == 3
     model.save_pretrained(tmp_path)
     twin = smp.from_pretrained(tmp_path)
     x = torch.rand(1, 3, 40, 50)

@@ -162,7 +162,7 @@ def test_predict_switches_to_evaluation():
     assert not masks.requires_grad
 
 
-@pytest.mark.skipif(not hasattr(smp.Unet, "freeze_encoder"), reason="freeze_encoder came with smp 0.5.1")
+@pytest.mark.skipif(not hasattr(smp.Unet, "freeze_encoder"), reason="freeze_encoder came with smp 0.6")
 def test_freeze_and_unfreeze_encoder():
     model = create("resnet18")
     model.freeze_encoder()

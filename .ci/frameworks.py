@@ -1,0 +1,68 @@
+"""`.venv/bin/python .ci/frameworks.py [WORD]`: the tests of each adapter with every version of its framework.
+
+Torch and all else come from .venv: a version is installed alone, into a folder that is first on the path. WORD limits
+the versions to those whose requirements have it. Results go to runs/reliability/frameworks.json.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import reliability  # noqa: E402
+from sdi_plugin import frameworks  # noqa: E402
+
+NNUNET = "tests/adapters/nnunet"
+CELLS: tuple[tuple[str, list[str]], ...] = (
+    ("segmentation-models-pytorch==0.5.*", ["tests/adapters/smp"]),
+    ("segmentation-models-pytorch==0.6.*", ["tests/adapters/smp"]),
+    ("nnunetv2==2.6.*", [NNUNET]),
+    ("nnunetv2==2.7.*", [NNUNET]),
+    ("nnunetv2==2.8.*", [NNUNET]),
+    ("mmsegmentation==1.2.2", ["tests/adapters/mmsegmentation"]),
+    ("", ["-m", "slow", "tests/adapters/mmsegmentation/test_fork.py"]),  # which installs the fork itself
+)
+
+
+def main(word: str = "") -> int:
+    failed = 0
+    for requirement, tests in CELLS:
+        if word not in (requirement or "fork"):
+            continue
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            packages = installed(requirement, Path(folder)) if requirement else "onedl-mmsegmentation 1.4.2"
+            path = os.pathsep.join([folder, str(ROOT)])
+            command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
+            done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE)
+        printed = done.stdout.decode(errors="replace").strip()
+        result = printed.splitlines()[-1].rpartition(" in ")[0]
+        print(printed if done.returncode else f"{packages}: {result}", flush=True)
+        failed += done.returncode != 0
+        reliability.note(
+            ROOT / "runs" / "reliability" / "frameworks.json",
+            packages,
+            round(time.monotonic() - begun, 1),
+            python=platform.python_version(),
+            packages=f"{packages}, torch {frameworks.version('torch')}",
+            result=result,
+        )
+    return 1 if failed else 0
+
+
+def installed(requirement: str, folder: Path) -> str:
+    """Install one distribution alone; its name and version."""
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q", "--no-deps"]
+    subprocess.run([*pip, "--target", str(folder), requirement], check=True)
+    (found,) = folder.glob("*.dist-info")
+    return found.stem.replace("-", " ").replace("_", "-")
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
