@@ -94,7 +94,7 @@ def _prepare_plans(folder: Path) -> None:
 
     found = with_unetv2(plans("2d", normalization_schemes=["ZScoreNormalization"]))
     parts = found["configurations"]["2d"]["architecture"]
-    network = get_network_from_plans(*(parts[n] for n in ("network_class_name", "arch_kwargs", KEYS)), 1, 2)
+    network = get_network_from_plans(parts["network_class_name"], parts["arch_kwargs"], parts[KEYS], 1, 2)
     arguments = {"plans": found, "configuration": "2d", "fold": 0, "dataset_json": DATASET}
     _whole["arguments"], _weights["nnunet"] = json.dumps(arguments).encode(), network.state_dict()
     (folder / "case.pth").write_bytes(_with_plans(arguments))
