@@ -115,8 +115,6 @@ class AttentiveReduction(nn.Module):
 
 def reduce(modules: Sequence[AttentiveReduction], fs: Sequence[Tensor]) -> list[Tensor]:
     """The outputs of the modules, each for its level, in one call of the op."""
-    # Batch norm and SDI are faster on channels-last maps; torch's instance norm transposes them.
-    is_instance = any(isinstance(module.bn, nn.InstanceNorm2d | nn.InstanceNorm3d) for module in modules)
     attended = ops.attend_and_reduce_stage(
         fs,
         [module.channel_attention.fc1.weight for module in modules],
@@ -124,6 +122,13 @@ def reduce(modules: Sequence[AttentiveReduction], fs: Sequence[Tensor]) -> list[
         [module.spatial_attention.conv.weight for module in modules],
         [module.conv.weight for module in modules],
         out_dtype=precision.autocast_dtype(fs[0]),
-        channels_last=None if is_instance else True,
+        channels_last=None if any(_computes_statistics(module.bn) for module in modules) else True,
     )
     return [module.bn(g) for module, g in zip(modules, attended, strict=True)]
+
+
+def _computes_statistics(norm: nn.Module) -> bool:
+    """Whether torch sums over pixels: batch norm less exactly in channels last, instance norm after transposing."""
+    if isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+        return norm.training
+    return isinstance(norm, nn.InstanceNorm2d | nn.InstanceNorm3d)

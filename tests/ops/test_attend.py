@@ -243,12 +243,14 @@ def test_a_decoder_in_channels_last_keeps_it_everywhere():
 
 
 @pytest.mark.skipif(bool(cpu.reason()), reason="the CPU kernel is off")
-def test_between_the_ops_maps_and_gradients_are_channels_last_for_any_features():
-    decoder, layouts = UNetV2Decoder([8, 16]), []
+@pytest.mark.parametrize("training", [False, True])
+def test_between_the_ops_all_maps_are_channels_last_unless_statistics_are_computed_there(training):
+    decoder, layouts = UNetV2Decoder([8, 16]).train(training), []
     reductions: Any = decoder.skip.reductions
 
     def note(t):
         layouts.append(t.is_contiguous(memory_format=torch.channels_last))
+        assert layouts[-1] != t.is_contiguous()
 
     def note_map_and_gradient(norm, inputs, output):
         for t in (*inputs, output):
@@ -259,7 +261,7 @@ def test_between_the_ops_maps_and_gradients_are_channels_last_for_any_features()
         reduction.bn.register_forward_hook(note_map_and_gradient)
     features = [torch.randn(2, 8, 12, 10, requires_grad=True), torch.randn(2, 16, 6, 5, requires_grad=True)]
     torch.stack([y.square().sum() for y in decoder(features)]).sum().backward()
-    assert layouts == [True] * 8
+    assert layouts == [not training] * 8
     assert all(f.grad is not None and f.grad.is_contiguous() for f in features)
 
 
