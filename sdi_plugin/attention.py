@@ -122,5 +122,13 @@ def reduce(modules: Sequence[AttentiveReduction], fs: Sequence[Tensor]) -> list[
         [module.spatial_attention.conv.weight for module in modules],
         [module.conv.weight for module in modules],
         out_dtype=precision.autocast_dtype(fs[0]),
+        channels_last=None if any(_computes_statistics(module.bn) for module in modules) else True,
     )
     return [module.bn(g) for module, g in zip(modules, attended, strict=True)]
+
+
+def _computes_statistics(norm: nn.Module) -> bool:
+    """Whether torch sums over pixels: batch norm less exactly in channels last, instance norm after transposing."""
+    if isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+        return norm.training
+    return isinstance(norm, nn.InstanceNorm2d | nn.InstanceNorm3d)

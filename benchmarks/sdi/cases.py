@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -120,11 +120,10 @@ class Case:
             dtype=torch.bfloat16 if match["dtype"] else torch.float32,
             level=level - 1,
         )
-        of_encoder = case.kind in ("attention", "decoder", "network")
         if (
             min(case.size, case.levels, case.batch, level) < 1
             or level > case.levels
-            or (of_encoder and case.levels > len(case.widths))
+            or (case.has_encoder and case.levels > len(case.widths))
             or (kind == "network" and (dim != 2 or case.levels != len(WIDTHS)))
             or (kind in ("attention", "decoder", "network", "step") and match["dtype"])
         ):
@@ -135,6 +134,11 @@ class Case:
     def widths(self) -> tuple[int, ...]:
         """Channels of the features that the attention reads."""
         return (WIDTHS if self.dim == 2 else PLAN_WIDTHS)[: self.levels]
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the inputs are an encoder's features, or its images."""
+        return self.kind in ("attention", "decoder", "network")
 
     @property
     def is_network(self) -> bool:
@@ -185,17 +189,14 @@ class Case:
         """FLOPs of the forward's channel mixings if each of SDI's is done at the lower of the two resolutions.
 
         2 B C^2 3^dim prod(min(S_source, S_target)), summed over targets and levels: unavoidable without Winograd or
-        Fourier transforms. For the attention 2 B C_in C prod(S), summed over the levels. None for what contains more.
+        Fourier transforms. For the attention 2 B C_in C prod(S), summed over the levels; for a decoder both, and its
+        transposed convolutions. None for networks.
         """
-        if self.kind == "attention":
-            pixels = map(math.prod, self.sizes)
-            return sum(2 * self.batch * CHANNELS * width * n for width, n in zip(self.widths, pixels, strict=True))
-        if self.kind not in ("stage", "level"):
+        if self.is_network:
             return None
-        return sum(
-            2 * self.batch * CHANNELS**2 * 3**self.dim * min(math.prod(source), math.prod(self.sizes[target]))
-            for target, source in self._pairs()
-        )
-
-    def _pairs(self) -> Iterator[tuple[int, tuple[int, ...]]]:
-        return ((target, source) for target in self.targets for source in self.sizes)
+        pixels = [math.prod(size) for size in self.sizes]
+        attended = sum(width * n for width, n in zip(self.widths, pixels, strict=True)) if self.has_encoder else 0
+        mixed = sum(3**self.dim * min(source, pixels[target]) for target in self.targets for source in pixels)
+        raised = 4**self.dim * sum(pixels[1:])
+        parts = {"attention": attended, "decoder": attended + CHANNELS * (mixed + raised)}
+        return 2 * self.batch * CHANNELS * parts.get(self.kind, CHANNELS * mixed)

@@ -13,7 +13,7 @@ def tables(result: Result) -> str:
     """The tables that a run prints; with the goals if their cases were measured."""
     shown = [times_table, memory_table, floors_table]
     if goals.check(result):
-        shown.append(goals_table)
+        shown += [goals_table, shortfalls]
     return "\n\n".join(show(result) for show in shown)
 
 
@@ -30,6 +30,21 @@ def goals_table(result: Result) -> str:
         for goal, name, measured, met in goals.check(result)
     ]
     return table(("goal", "case", "bound", "measured", "met"), rows)
+
+
+def shortfalls(result: Result) -> str:
+    """The times that fall short of their goals, one line each, beside the floors of the same run."""
+    floor = max(result.floors, key=lambda floor: floor.threads)
+    rates = f"sgemm {number(floor.sgemm_gflops, 1)} GFLOP/s, stream {number(floor.stream_gbs, 1)} GB/s"
+    lines = []
+    for goal, name, measured, met in goals.check(result):
+        if met is False and goal.is_lower:
+            (row,) = (r for r in result.cases if (r.name, r.mode, r.threads) == (name, goal.mode, floor.threads))
+            lines.append(
+                f"- {goal.text}, {name}: {number(measured, 2)}x of {goal.bound:.2f}x; ours takes "
+                f"{number(row.ms[OURS].median, 2)} ms, its products alone {number(row.floor_ms, 2)} ms ({rates})."
+            )
+    return "\n".join(["What falls short, beside the floors:", *lines]) if lines else "Every goal for times is met."
 
 
 def times_table(result: Result) -> str:

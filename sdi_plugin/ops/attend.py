@@ -24,6 +24,7 @@ def attend_and_reduce_stage(
     conv1: Sequence[Tensor],
     *,
     out_dtype: torch.dtype | None = None,
+    channels_last: bool | None = None,
 ) -> list[Tensor]:
     """See `sdi_plugin.ops.attend_and_reduce_stage`: the fused op if it applies, otherwise the reference."""
     groups = fs, fc1, fc2, conv7, conv1
@@ -35,9 +36,9 @@ def attend_and_reduce_stage(
     dtypes = [out_dtype or f.dtype for f in fs]
     common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
     if library.is_plain(tensors):
-        outs = _Direct.apply(common, len(fs), *tensors)[: len(fs)]
+        outs = _Direct.apply(common, channels_last, len(fs), *tensors)[: len(fs)]
     else:
-        outs = fused(*map(list, groups), common)[0]
+        outs = fused(*map(list, groups), common, channels_last)[0]
     return [out if out.dtype == dtype else out.to(dtype) for out, dtype in zip(outs, dtypes, strict=True)]
 
 
@@ -66,7 +67,7 @@ def _backend(groups: Sequence[Sequence[Tensor]]) -> ModuleType:
 
 # Written out, as in library.py.
 _INPUTS = ", ".join(f"Tensor[] {name}" for name in ("fs", "fc1", "fc2", "conv7", "conv1"))
-_SCHEMA = f"({_INPUTS}, ScalarType out_dtype) -> (Tensor[], Tensor[], Tensor[])"
+_SCHEMA = f"({_INPUTS}, ScalarType out_dtype, bool? channels_last=None) -> (Tensor[], Tensor[], Tensor[])"
 _BACKWARD_SCHEMA = "(Tensor[] grads, Tensor[] inputs, Tensor[] kept, bool needs_maps=True) -> Tensor[]"
 
 
@@ -78,6 +79,7 @@ def fused(
     conv7: Sequence[Tensor],
     conv1: Sequence[Tensor],
     out_dtype: torch.dtype,
+    channels_last: bool | None = None,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     groups = fs, fc1, fc2, conv7, conv1
     checks.attention_counts(*groups)
@@ -88,7 +90,7 @@ def fused(
             f"(1, 2, 7, 7[, 7]) and conv1 (C_out, C, 1, 1[, 1]), got {[tuple(t.shape) for g in groups for t in g]}. "
             "Call sdi_plugin.ops.attend_and_reduce_stage, which takes other shapes too."
         )
-    return _backend(groups).forward(*groups, out_dtype)
+    return _backend(groups).forward(*groups, out_dtype, channels_last)
 
 
 @custom_op(f"{_NAME}_backward", mutates_args=(), device_types=("cpu", "cuda"), schema=_BACKWARD_SCHEMA)
@@ -109,14 +111,17 @@ def _fake(
     conv7: Sequence[Tensor],
     conv1: Sequence[Tensor],
     out_dtype: torch.dtype,
+    channels_last: bool | None = None,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     levels = list(zip(fs, fc1, fc2, conv7, conv1, strict=True))
     checks.one_device(_NAME, [t for level in levels for t in level])
     dtype = plain.accumulator(*[t for level in levels for t in level])
+    backend = _backend((fs, fc1, fc2, conv7, conv1))
+    channels_last = None if backend is gpu_kernels else channels_last
     return (
-        [plain.empty_result(f, w.shape[0], out_dtype) for f, *_, w in levels],
+        [plain.empty_result(f, w.shape[0], out_dtype, channels_last) for f, *_, w in levels],
         [f.new_empty(f.shape[0], 3, f.shape[1], dtype=dtype) for f in fs],
-        [f.new_empty(f.shape[0], 3, *f.shape[2:], dtype=dtype) for f in fs],
+        [f.new_empty(f.shape[0], backend.KEPT_PER_PIXEL, *f.shape[2:], dtype=dtype) for f in fs],
     )
 
 
@@ -177,7 +182,7 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None], needs: Sequence[bool]) 
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *groups, _ = inputs
+    groups = inputs[:_GROUPS]
     ctx.levels = len(groups[0])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*[t for group in (*groups, *output) for t in group])
@@ -185,7 +190,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _backward(ctx: Any, grads: list[Tensor | None], *state: Any) -> tuple[Any, ...]:
     needs = [needed for group in ctx.needs_input_grad[:_GROUPS] for needed in group]
-    return (*_split(_gradients(ctx, grads, needs), _GROUPS), None)
+    return (*_split(_gradients(ctx, grads, needs), _GROUPS), None, None)
 
 
 fused.register_autograd(_backward, setup_context=_setup_context)
@@ -195,9 +200,9 @@ class _Direct(torch.autograd.Function):
     """`fused` and its autograd without the dispatcher."""
 
     @staticmethod
-    def forward(ctx: Any, out_dtype: torch.dtype, levels: int, *tensors: Tensor) -> Any:
+    def forward(ctx: Any, out_dtype: torch.dtype, channels_last: bool | None, levels: int, *tensors: Tensor) -> Any:
         groups = _split(tensors, _GROUPS)
-        state = _backend(groups).forward(*groups, out_dtype)
+        state = _backend(groups).forward(*groups, out_dtype, channels_last)
         outs = [t for group in state for t in group]
         ctx.levels = levels
         ctx.set_materialize_grads(False)
@@ -207,7 +212,7 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        return None, None, *_gradients(ctx, grads, ctx.needs_input_grad[2:])
+        return None, None, None, *_gradients(ctx, grads, ctx.needs_input_grad[3:])
 
 
 def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
@@ -221,7 +226,7 @@ def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
         ]
 
     # Without elements, one made of zeros gives the shapes, and the graph for empty gradients.
-    results = [fused(*element(i), inputs[-1]) for i in range(max(1, info.batch_size))]
+    results = [fused(*element(i), *inputs[_GROUPS:]) for i in range(max(1, info.batch_size))]
     stacked = tuple(
         [torch.stack(outs)[: info.batch_size] for outs in zip(*kind, strict=True)]
         for kind in zip(*results, strict=True)

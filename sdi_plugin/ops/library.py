@@ -250,7 +250,7 @@ def _fake_backward(
     if backend_of(xs[0].device) is gpu:
         x_grads = [x.new_empty(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1) for x in xs]
     else:
-        x_grads = [x.new_empty(x.shape) for x in xs]
+        x_grads = [torch.empty_like(x) for x in xs]
     weight_grads, bias_grads = ([torch.empty_like(t) for t in group] for group in (weights, biases))
     return x_grads if needs_maps else [], *((weight_grads, bias_grads) if needs_weights else ([], []))
 

@@ -1,7 +1,7 @@
 """attend_and_reduce in torch's own ops, forward and backward, where there is no kernel for it.
 
-As in the kernels, backward keeps f, the gates, what they were computed from, and the result; everything else of f's
-size is recomputed. docs/derivation.md has the equations.
+As in the kernels, backward keeps f, the gates, the channels' poolings, and the result; everything else is recomputed.
+docs/derivation.md has the equations.
 """
 
 import math
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+KEPT_PER_PIXEL = 1  # the gate; mean and maximum are computed again
 _CONV = {2: F.conv2d, 3: F.conv3d}
 
 
@@ -28,7 +29,7 @@ class Level(NamedTuple):
 class Kept(NamedTuple):
     """What backward needs besides the inputs.
 
-    channels: (B, 3, C), mean, maximum and gate of the channels; pixels: (B, 3, *S), those of the pixels.
+    channels: (B, 3, C), mean, maximum and gate of the channels; pixels: (B, 1, *S), the gate of the pixels.
     """
 
     g: Tensor
@@ -43,11 +44,12 @@ def forward(
     conv7: Sequence[Tensor],
     conv1: Sequence[Tensor],
     out_dtype: torch.dtype,
+    channels_last: bool | None = None,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """g, and what is kept of the channels and of the pixels, of every level."""
+    """g, and what is kept of the channels and of the pixels, of every level. channels_last: see `empty_result`."""
     with torch.autocast(fs[0].device.type, enabled=False):
         levels = [Level(*level) for level in zip(fs, fc1, fc2, conv7, conv1, strict=True)]
-        g, channels, pixels = zip(*[_forward(level, out_dtype) for level in levels], strict=True)
+        g, channels, pixels = zip(*[_forward(level, out_dtype, channels_last) for level in levels], strict=True)
     return list(g), list(channels), list(pixels)
 
 
@@ -76,10 +78,10 @@ def is_channels_last(f: Tensor) -> bool:
     return f.is_contiguous(memory_format=last) and not f.is_contiguous()
 
 
-def empty_result(f: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
-    """Memory for a result (B, C_out, *S), channels last if f is."""
+def empty_result(f: Tensor, channels: int, dtype: torch.dtype, channels_last: bool | None = None) -> Tensor:
+    """Memory for a result (B, C_out, *S), channels last or contiguous; if None, channels last if f is."""
     batch, size = f.shape[0], f.shape[2:]
-    if is_channels_last(f):
+    if is_channels_last(f) if channels_last is None else channels_last:
         return f.new_empty((batch, *size, channels), dtype=dtype).movedim(-1, 1)
     return f.new_empty((batch, channels, *size), dtype=dtype)
 
@@ -104,20 +106,26 @@ def _over(channels: Tensor, f: Tensor) -> Tensor:
     return channels.reshape(*channels.shape, *[1] * (f.ndim - 2))
 
 
-def _forward(level: Level, out_dtype: torch.dtype) -> Kept:
+def _pooled_pixels(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Mean and maximum (B, 2, *S) over the channels."""
+    return torch.stack([x.mean(1, dtype=dtype), x.amax(1).to(dtype)], 1)
+
+
+def _forward(level: Level, out_dtype: torch.dtype, channels_last: bool | None) -> Kept:
     f, dtype = level.f, accumulator(*level)
     space = tuple(range(2, f.ndim))
     fc1, fc2, conv1 = (_matrix(w, dtype) for w in (level.fc1, level.fc2, level.conv1))
     pooled = torch.stack([f.mean(space, dtype=dtype), f.amax(space).to(dtype)], 1)
     gate = torch.sigmoid(torch.relu(pooled @ fc1.T).sum(1) @ fc2.T)
     x = f * _over(gate, f).to(f.dtype)
-    maps = torch.stack([x.mean(1, dtype=dtype), x.amax(1).to(dtype)], 1)
+    maps = _pooled_pixels(x, dtype)
     pixel_gate = torch.sigmoid(_CONV[f.ndim - 2](maps, level.conv7.to(dtype), padding=3))
     # The channels' gate is part of the weights, and the pixels' is one number for a pixel's whole result.
     weights, flat = (conv1 * gate[:, None]).to(f.dtype), f.flatten(2)
     reduced = torch.bmm(flat.mT, weights.mT).mT if is_channels_last(f) else torch.bmm(weights, flat)
-    g = torch.mul(reduced.unflatten(2, f.shape[2:]), pixel_gate, out=empty_result(f, len(conv1), out_dtype))
-    return Kept(g, torch.cat([pooled, gate[:, None]], 1), torch.cat([maps, pixel_gate], 1))
+    out = empty_result(f, len(conv1), out_dtype, channels_last)
+    g = torch.mul(reduced.unflatten(2, f.shape[2:]), pixel_gate, out=out)
+    return Kept(g, torch.cat([pooled, gate[:, None]], 1), pixel_gate)
 
 
 def _backward(grad: Tensor, level: Level, kept: Kept, needs_maps: bool) -> tuple[Tensor, ...]:
@@ -125,14 +133,14 @@ def _backward(grad: Tensor, level: Level, kept: Kept, needs_maps: bool) -> tuple
     space, width = tuple(range(2, f.ndim)), f.shape[1]
     fc1, fc2, conv1 = (_matrix(w, dtype) for w in (level.fc1, level.fc2, level.conv1))
     pooled, gate = kept.channels[:, :2], kept.channels[:, 2]
-    maps, pixel_gate = kept.pixels[:, :2], kept.pixels[:, 2:]
+    x, pixel_gate = f * _over(gate, f).to(f.dtype), kept.pixels
+    maps = _pooled_pixels(x, dtype)
     # The gate's derivative is s (1 - s), and g = s W (ca f): no product with f is needed, and no division by s.
     logit = (grad.to(dtype) * kept.g).sum(1, keepdim=True) * (1 - pixel_gate)
     map_grads, conv7_grad = _convolution_backward(logit, maps, level.conv7.to(dtype))
     mean_grad, maximum_grad = map_grads.unbind(1)
     scaled = (grad * pixel_gate).to(f.dtype).flatten(2)
 
-    x = f * _over(gate, f).to(f.dtype)
     ties = x == maps[:, 1:].to(f.dtype)
     shared = (maximum_grad / ties.sum(1))[:, None]
     pooled_grads = torch.where(ties, shared, 0) + mean_grad[:, None] / width

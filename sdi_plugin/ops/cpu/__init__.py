@@ -14,7 +14,7 @@ from sdi_plugin.ops.cpu.stage import COSTS as COSTS
 from sdi_plugin.ops.cpu.stage import stage_plan
 from sdi_plugin.ops.plain import accumulator
 
-_ABI = 6  # version of the structures here and in stage.py; equal to kAbi in csrc/stage.h
+_ABI = 7  # version of the structures here and in stage.py; equal to kAbi in csrc/stage.h
 
 
 def _load() -> tuple[Any, str]:
@@ -121,14 +121,15 @@ def backward(
     needs_maps: bool = True,
     needs_weights: bool = True,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """The gradients of xs (contiguous), weights and biases. Recomputes the terms: forward keeps only its inputs.
+    """The gradients of xs (in their layout), weights and biases. Recomputes the terms: forward keeps only its inputs.
 
     A group that is not needed is an empty list.
     """
     dtype = accumulator(*xs)
     maps, parameters = (xs if needs_maps else ()), ((weights, biases) if needs_weights else ((), ()))
-    x_grads, weight_grads, bias_grads = (
-        [torch.empty(t.shape, dtype=dtype, device=t.device) for t in group] for group in (maps, *parameters)
+    x_grads = [torch.empty_like(x, dtype=dtype) for x in maps]
+    weight_grads, bias_grads = (
+        [torch.empty(t.shape, dtype=dtype, device=t.device) for t in group] for group in parameters
     )
     _run(dtype, fusion, targets, xs, weights, biases, grads, x_grads, weight_grads, bias_grads, is_backward=True)
     return (
@@ -146,6 +147,8 @@ def in_dtype(t: Tensor, dtype: torch.dtype) -> Tensor:
 
 def like(grad: Tensor, parameter: Tensor) -> Tensor:
     """The gradient in the parameter's dtype and layout: the optimizer and DDP copy one of another layout."""
+    if parameter.is_contiguous() and grad.dtype == parameter.dtype:
+        return grad
     wanted = torch.empty_like(parameter)
     return grad if grad.dtype == wanted.dtype and grad.stride() == wanted.stride() else wanted.copy_(grad)
 

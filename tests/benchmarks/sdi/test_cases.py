@@ -65,4 +65,7 @@ def test_product_flops_are_those_of_the_lower_resolution():
     sizes, widths = (64, 16, 4, 1), (64, 128, 320, 512)
     reductions = 2 * 32 * sum(n * c for n, c in zip(sizes, widths, strict=True))
     assert Case.parse("2d-attention-32").product_flops() == reductions
-    assert Case.parse("2d-decoder-32").product_flops() is None
+    raised = 2 * 32 * 32 * 16 * sum(sizes[1:])
+    stage = Case.parse("2d-stage-32").product_flops() or 0
+    assert Case.parse("2d-decoder-32").product_flops() == reductions + stage + raised
+    assert Case.parse("2d-network-32").product_flops() is None

@@ -23,6 +23,17 @@ def test_the_goals_are_shown_with_what_was_measured():
     assert ["2-D stage, 352, forward, against torch.compile", "2d-stage-352-b1", ">= 2.0x", "-", "-"] in cells
 
 
+def test_what_falls_short_is_shown_beside_the_floors():
+    found = report.shortfalls(made.result("--decoder"))
+    assert found in report.tables(made.result("--decoder"))
+    assert re.search(
+        r"- 2-D decoder, 352, forward, against eager, 2d-decoder-352-b1: 2.00x of 2.50x; ours takes 2.00 ms, its "
+        r"products alone \d+.\d\d ms \(sgemm 75.0 GFLOP/s, stream 20.0 GB/s\).",
+        found,
+    )
+    assert report.shortfalls(made.result("--decoder", eager=80.0)) == "Every goal for times is met."
+
+
 def test_the_page_shows_every_case_and_names_what_is_lost_or_left_out():
     page = report.page([made.result(eager=1.0, ours=2.0)])
     for name in (*cases.QUICK, *cases.SCALING):

@@ -13,6 +13,8 @@ namespace SDI_ISA {
 
 #include "attend_forward.h"
 
+#include "attend_sums.h"
+
 #include "attend_backward.h"
 
 // Returns 0, or 1 if memory ran out.

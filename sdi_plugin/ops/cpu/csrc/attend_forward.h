@@ -1,18 +1,22 @@
-// Forward: two passes over f, and one over the pixels' few numbers.
+// Forward: two passes over f, and one over g and the pixels' few numbers.
 
-// A call's levels, and how their pixels and rows are divided into tasks: by shapes only.
+// A call's levels, and how their pixels and rows are divided into tasks: by shapes only. `pooled`: the pixels' mean and
+// maximum, which backward computes again.
 template <typename T> struct Attending {
   const Attention &attention;
   const int64_t threads;
   Buffer<Split<T>> splits;
   Buffer<RowSplit> rows;
+  std::unique_ptr<Buffer<T>[]> pooled_data; // (B, 2, P)
   const Tasks units, row_tasks;
 
   Attending(const Attention &attention, int64_t threads)
       : attention(attention), threads(threads), splits(attention.levels), rows(attention.levels),
+        pooled_data(new Buffer<T>[attention.levels]),
         units(attention.levels,
               [&](int64_t l) {
                 splits.data[l] = Split<T>(attention.level[l], attention.batch);
+                pooled_data[l].resize(attention.batch * 2 * splits.data[l].pixels);
                 return splits.data[l].count;
               }),
         row_tasks(attention.levels, [&](int64_t l) {
@@ -25,8 +29,12 @@ template <typename T> struct Attending {
   T *channels(int64_t l, int64_t image, int64_t k) const {
     return static_cast<T *>(level(l).channels_kept) + (image * 3 + k) * level(l).channels;
   }
-  T *pixels(int64_t l, int64_t image, int64_t k) const {
-    return static_cast<T *>(level(l).pixels_kept) + (image * 3 + k) * splits.data[l].pixels;
+  T *gates(int64_t l, int64_t image) const {
+    return static_cast<T *>(level(l).pixels_kept) + image * splits.data[l].pixels;
+  }
+  // Mean (k = 0) or maximum of the pixels.
+  T *pooled(int64_t l, int64_t image, int64_t k) const {
+    return pooled_data[l].data + (image * 2 + k) * splits.data[l].pixels;
   }
 };
 
@@ -115,56 +123,70 @@ void gate_channels(const Attending<T> &all, int64_t l, int64_t image, const doub
     gate[c] = sigmoid(dot(static_cast<const T *>(level.fc2) + c * level.hidden, sum, level.hidden));
 }
 
-// mean, maximum (N vectors of pixels) over the gated channels of a tile.
-template <int N, typename T>
-SDI_INLINE void pool_pixels(const T *tile, int64_t pitch, int64_t channels, const T *gate, T *mean, T *maximum) {
+// sum, most (n) over N rows of gated channels; count (n): how many equal the maximum so far, unless it is null.
+template <int N, bool Count, typename T>
+SDI_INLINE void pool_rows(const T *rows, int64_t pitch, int64_t n, const T *gate, T *sum, T *most, T *count) {
   using Vector = typename Lanes<T>::Vector;
-  constexpr int64_t lanes = Lanes<T>::count, part = 32; // short sums have smaller rounding errors
-  Vector sum[N] = {}, most[N];
+  const Vector one = Vector{} + T(1);
+  Vector gates[N];
   SDI_UNROLL for (int j = 0; j < N; j++)
-    most[j] = Vector{} - std::numeric_limits<T>::infinity();
-  for (int64_t first = 0; first < channels; first += part) {
-    Vector partial[N] = {};
-    for (int64_t c = first; c < std::min(channels, first + part); c++)
-      SDI_UNROLL for (int j = 0; j < N; j++) {
-        const Vector v = gate[c] * load(tile + c * pitch + j * lanes);
-        partial[j] += v;
-        most[j] = v > most[j] ? v : most[j];
-      }
-    SDI_UNROLL for (int j = 0; j < N; j++)
-      sum[j] += partial[j];
+    gates[j] = Vector{} + gate[j];
+  for (int64_t p = 0; p < n; p += Lanes<T>::count) {
+    Vector value[N], maximum = load(most + p), equal = Count ? load(count + p) : one;
+    SDI_UNROLL for (int j = 0; j < N; j++) {
+      const Vector v = value[j] = gates[j] * load(rows + j * pitch + p);
+      if (Count)
+        equal = v > maximum ? one : v == maximum ? equal + one : equal;
+      maximum = v > maximum ? v : maximum;
+    }
+    SDI_UNROLL for (int step = 1; step < N; step *= 2)
+      SDI_UNROLL for (int j = 0; j + step < N; j += 2 * step)
+        value[j] += value[j + step];
+    store(sum + p, load(sum + p) + value[0]);
+    store(most + p, maximum);
+    if (Count)
+      store(count + p, equal);
   }
-  SDI_UNROLL for (int j = 0; j < N; j++) {
-    store(mean + j * lanes, sum[j] / T(channels));
-    store(maximum + j * lanes, most[j]);
-  }
+}
+
+// mean, most (n, whole vectors) over the gated channels of a tile; count, if Count: how many equal the maximum.
+template <bool Count, typename T>
+void pool_pixels(const Tile<T> &tile, int64_t channels, int64_t n, const T *gate, T *mean, T *most, T *count) {
+  constexpr int rows = 4;
+  std::fill(mean, mean + n, T(0));
+  std::fill(most, most + n, -std::numeric_limits<T>::infinity());
+  if (Count)
+    std::fill(count, count + n, T(0));
+  int64_t c = 0;
+  for (; c + rows <= channels; c += rows)
+    pool_rows<rows, Count>(tile.row(c), tile.pitch, n, gate + c, mean, most, count);
+  for (; c < channels; c++)
+    pool_rows<1, Count>(tile.row(c), tile.pitch, n, gate + c, mean, most, count);
+  for (int64_t p = 0; p < n; p++)
+    mean[p] /= T(channels);
 }
 
 // A unit's pixels: their mean and maximum over the gated channels, and g without their gate.
 template <typename T> void reduce_unit(const Attending<T> &all, int64_t l, int64_t unit) {
-  constexpr int64_t lanes = Lanes<T>::count, chunk = 64;
+  constexpr int64_t chunk = 64;
   const AttentionLevel &level = all.level(l);
   const Split<T> &split = all.splits.data[l];
   const Map4<T> f(level.f, level), g(level.g, level);
   const int64_t image = split.image(unit), channels = level.channels, pitch = split.pitch();
   const int64_t columns = padded<T>(level.out_channels);
   const T *gate = all.channels(l, image, 2);
-  Buffer<T> weights(channels * columns), tile(channels * pitch), out(split.tile * columns), pooled(2 * pitch);
+  Buffer<T> weights(channels * columns), memory(channels * pitch), out(split.tile * columns), pooled(2 * pitch);
   pack_transposed(weights.data, columns, static_cast<const T *>(level.conv1), level.out_channels, channels, gate);
   split.each_tile_of(unit, [&](int64_t begin, int64_t n) {
-    f.read(tile.data, pitch, channels, image, begin, n);
-    int64_t p = 0;
-    for (; p + 4 * lanes <= padded<T>(n); p += 4 * lanes)
-      pool_pixels<4>(tile.data + p, pitch, channels, gate, pooled.data + p, pooled.data + pitch + p);
-    for (; p < n; p += lanes)
-      pool_pixels<1>(tile.data + p, pitch, channels, gate, pooled.data + p, pooled.data + pitch + p);
+    const Tile<T> tile = f.tile(memory.data, pitch, channels, image, begin, n, false);
+    pool_pixels<false, T>(tile, channels, padded<T>(n), gate, pooled.data, pooled.data + pitch, nullptr);
     for (int64_t k = 0; k < 2; k++)
-      std::copy(pooled.data + k * pitch, pooled.data + k * pitch + n, all.pixels(l, image, k) + begin);
+      std::copy(pooled.data + k * pitch, pooled.data + k * pitch + n, all.pooled(l, image, k) + begin);
     const bool in_place = g.is_last() && g.step == columns;
     T *to = in_place ? g.at(image, begin) : out.data;
     std::fill(to, to + n * columns, T(0));
     for (int64_t c = 0; c < channels; c += chunk)
-      add_transposed_product(to, tile.data + c * pitch, pitch, weights.data + c * columns,
+      add_transposed_product(to, tile.row(c), tile.pitch, weights.data + c * columns,
                              std::min(chunk, channels - c), n, columns);
     if (in_place)
       return;
@@ -187,12 +209,12 @@ template <typename T> void gate_rows(const Attending<T> &all, int64_t l, const R
   Buffer<T> logit(at.count * (level.w + 2 * kHalo) + 4 * Lanes<T>::count);
   logit.zero();
   for (int64_t k = 0; k < 2; k++)
-    add_smooth(logit, Halo<T>(all.pixels(l, at.image, k), level, all.attention.depth_taps, at),
+    add_smooth(logit, Halo<T>(all.pooled(l, at.image, k), level, all.attention.depth_taps, at),
                static_cast<const T *>(level.conv7) + k * taps);
   for (int64_t y = 0; y < at.count; y++) {
     const int64_t begin = (at.z * level.h + at.begin + y) * level.w;
     const T *from = logit.data + y * (level.w + 2 * kHalo);
-    T *gate = all.pixels(l, at.image, 2) + begin;
+    T *gate = all.gates(l, at.image) + begin;
     for (int64_t x = 0; x < level.w; x++)
       gate[x] = sigmoid(from[x]);
     const int64_t o_step = level.g.stride[1];

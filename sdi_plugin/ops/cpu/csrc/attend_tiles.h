@@ -1,5 +1,6 @@
-// Tiles: some pixels of an image with all channels, as (C, pixels), whatever the tensor's layout. A pass over f copies
-// each tile once into memory of its own: rows of a map are often a power of 2 apart, where a cache holds few of them.
+// Tiles: some pixels of an image with all channels, as (C, pixels), whatever the tensor's layout. A tile is read where it
+// is, or copied once into memory of its own: always if its pixels are not adjacent, and if its rows are a power of 2
+// apart, where a cache holds few of them.
 
 constexpr int64_t kTileBytes = 1 << 17; // a tile stays in the second-level cache
 constexpr int64_t kMostPixels = 1024;
@@ -31,6 +32,13 @@ template <typename T> struct Split {
   }
 };
 
+// Rows (channels, whole vectors of pixels), `pitch` apart.
+template <typename T> struct Tile {
+  const T *data;
+  int64_t pitch;
+  const T *row(int64_t c) const { return data + c * pitch; }
+};
+
 // A tensor of a level, whose pixels are equally spaced if `flat`.
 template <typename T> struct Map4 {
   View view;
@@ -44,7 +52,7 @@ template <typename T> struct Map4 {
   }
   bool is_planar() const { return flat && (step == 1 || d * h * w == 1); }
   bool is_last() const { return flat && view.stride[1] == 1; } // channels last
-  T *at(int64_t image, int64_t pixel) const {                  // if flat
+  T *at(int64_t image, int64_t pixel) const { // if flat
     return static_cast<T *>(view.data) + image * view.stride[0] + pixel * step;
   }
 
@@ -57,6 +65,16 @@ template <typename T> struct Map4 {
       count = std::min(n - i, w - x);
       use(i, count, address<T>(view, image, z, y) + x * view.stride[4], view.stride[4]);
     }
+  }
+
+  // The pixels from `begin` on: in place, or as a copy in `memory` (channels, pitch). once: whether they are read once.
+  Tile<T> tile(T *memory, int64_t pitch, int64_t channels, int64_t image, int64_t begin, int64_t n, bool once) const {
+    const int64_t apart = view.stride[1];
+    const bool is_cached = once || apart * static_cast<int64_t>(sizeof(T)) % 512 != 0 || channels < 8;
+    if (is_planar() && n == padded<T>(n) && is_cached)
+      return {at(image, begin), apart};
+    read(memory, pitch, channels, image, begin, n);
+    return {memory, pitch};
   }
 
   // tile (channels, n) = the pixels from `begin` on, with zeros up to a whole vector.

@@ -19,7 +19,7 @@ struct AttentionLevel {
   View f, g;                                // g: forward, written; backward, read
   const void *fc1, *fc2, *conv7, *conv1;    // (H, C), (C, H), (2, depth taps, 7, 7), (C_out, C)
   void *channels_kept;                      // (B, 3, C): mean, maximum, gate; forward, written
-  void *pixels_kept;                        // (B, 3, P), the same
+  void *pixels_kept;                        // (B, P): the pixels' gate; forward, written
   View g_grad, f_grad;                      // backward: read; written unless its data are null
   void *fc1_grad, *fc2_grad, *conv7_grad, *conv1_grad; // backward, written
 };

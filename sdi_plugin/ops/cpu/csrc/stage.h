@@ -17,7 +17,7 @@
 
 namespace sdi {
 
-constexpr int64_t kAbi = 6;
+constexpr int64_t kAbi = 7;
 
 // A sparse matrix along one axis: row i has weights[i * width + k] in column first[i] + k, for k < count[i].
 struct Axis {

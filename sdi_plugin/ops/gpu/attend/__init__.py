@@ -15,6 +15,7 @@ LIMITS = (
     "number of channels, at most 256 hidden channels, fewer than 2^31 elements per map and image; the rest is computed "
     "by torch's own ops"
 )
+KEPT_PER_PIXEL = 3  # mean, maximum and gate
 _MOST_HIDDEN = 256  # a program holds a tile of all of them
 _MOST_ELEMENTS = 1 << 31  # addresses inside an image have 32 bits
 
@@ -39,8 +40,9 @@ def forward(
     conv7: Sequence[Tensor],
     conv1: Sequence[Tensor],
     out_dtype: torch.dtype,
+    channels_last: bool | None = None,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """See `sdi_plugin.ops.plain.forward`."""
+    """See `sdi_plugin.ops.plain.forward`. The results are laid out as the features, whatever `channels_last` says."""
     # Imported on the first call, as in sdi_plugin.ops.gpu.
     from sdi_plugin.ops.gpu.attend import call
 
