@@ -75,7 +75,8 @@ def attend_and_reduce_stage(
         fc1, fc2, conv7, conv1: the weights, one of each per level.
         out_dtype: dtype of the results; that of the level's features by default.
         channels_last: whether the results are channels last in memory, or contiguous; by default as the level's
-            features. The fused ops are fastest from one to the other in channels last. The reference ignores it.
+            features. The fused ops are fastest from one to the other in channels last. The reference and the Triton
+            kernels ignore it.
 
     Shape:
         As for `attend_and_reduce`, level by level; the levels have one batch size. Returns one tensor (B, C_out, *S)
@@ -85,9 +86,9 @@ def attend_and_reduce_stage(
         ValueError: the numbers of weights are not one of each per level; a map without pixels. A batch of 0 has an
             empty result.
 
-    Backward keeps the inputs, the results, the gates, and the channels' means and maxima: per pixel one number beside
-    the C_out of the result, which the norm that follows keeps anyway. It recomputes everything else. Gradient
-    checkpointing has nothing more to save here.
+    Backward keeps the inputs, the results, the gates, and the channels' means and maxima: per pixel one number (three
+    in the Triton kernels) beside the C_out of the result, which the norm that follows keeps anyway. It recomputes
+    everything else. Gradient checkpointing has nothing more to save here.
 
     A C++ kernel on CPUs and Triton kernels on GPUs handle float32, float64, bfloat16 and float16, with bitwise equal
     results on every run and for any number of threads; `backends` says what the latter do not take. Torch's own ops
