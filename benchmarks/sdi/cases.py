@@ -16,7 +16,7 @@ ENCODER = "pvt_v2_b2"
 
 # The cases of the goals; measured at every number of threads.
 QUICK = ("2d-stage-352-b1", "2d-stage-352-b4", "3d-stage-64-l5")
-# The cases of the goals for what is around SDI; measured by --decoder.
+# The cases of the goals for what is around SDI; measured by --decoder alone, and by --quick.
 DECODER = (
     "2d-attention-352-b1",
     "2d-decoder-352-b1",

@@ -37,7 +37,7 @@ def test_it_starts_itself_again_with_the_allocator_settings_and_records_them(tmp
 @pytest.mark.parametrize(
     ("options", "threads", "named"),
     [
-        ("--quick", (2,), (*cases.QUICK, *cases.SCALING)),
+        ("--quick", (2,), (*cases.QUICK, *cases.DECODER, *cases.SCALING)),
         ("--decoder", (2,), cases.DECODER),
         ("", (1, 2), cases.FULL),
         ("--cases 2d-stage-32 --threads 3 1", (3, 1), ("2d-stage-32",)),
