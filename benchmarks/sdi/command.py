@@ -16,7 +16,7 @@ PROGRAM = "python -m benchmarks.sdi"
 _DOCS = environment.ROOT / "docs"
 _EPILOG = """\
 examples:
-  python -m benchmarks.sdi --quick --json out.json      the goals and the plots, under ten minutes on two cores
+  python -m benchmarks.sdi --quick --json out.json      the goals and the plots, about twelve minutes on two cores
   python -m benchmarks.sdi --decoder --json out.json    the attention, decoders and steps of nnU-Net
   python -m benchmarks.sdi                              everything, into benchmarks/results/; then the page
   python -m benchmarks.sdi --cases 2d-stage-512-b2      your own choice of cases, see benchmarks/README.md
