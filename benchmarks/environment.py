@@ -81,8 +81,9 @@ def _cpu() -> dict[str, str]:
 
 
 def command() -> str:
-    """The command as a reader would type it to repeat the run."""
-    return shlex.join(["python", *sys.orig_argv[1:]])
+    """The command as a reader would type it to repeat the run, without the places of this machine."""
+    words = (os.path.relpath(word, ROOT) if word.startswith(str(ROOT)) else word for word in sys.orig_argv[1:])
+    return shlex.join(["python", *(Path(word).name if Path(word).is_absolute() else word for word in words)])
 
 
 def commit() -> str | None:

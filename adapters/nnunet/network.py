@@ -94,10 +94,10 @@ class PlanUNetV2(nn.Module):
 
         Convention:
             Counted as nnU-Net does: every convolution's output once, which stands for the two maps that autograd keeps
-            of it (before and after its norm). Of the attention autograd also keeps one number per pixel of a level, and
-            backward holds a few more for a while: two are counted. SDI's convolutions count as one map: the fused op
-            never stores their outputs, and the estimate holds where that op is available (benchmarks/nnunet.py has the
-            figures).
+            of it (before and after its norm). Of the attention autograd also keeps one number per pixel of a level, on
+            GPUs three, and backward holds a few more for a while: two are counted, which stand for four. SDI's
+            convolutions count as one map: the fused op never stores their outputs, and the estimate holds where that op
+            is available (benchmarks/nnunet.py has the figures).
         """
         dim = convert_conv_op_to_dim(self.encoder.conv_op)
         if len(input_size) != dim:

@@ -55,6 +55,8 @@ class GraphBackend:
             hashed = {file.with_name(name): expected for name, expected in hashes.items()}
             if graph not in hashed or not isinstance(own, str):
                 raise ValueError("no hash of the graph, or no precision")
+            if runtime == "auto" and not verified:
+                raise ValueError("no runtime that export has verified")
             if not (1 <= self.channels <= 1024 and 1 <= self.classes <= 256):  # masks are of 8 bits
                 raise ValueError(f"{self.channels} channels, {self.classes} classes")
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:

@@ -57,11 +57,16 @@ def _is_served(groups: Sequence[Sequence[Tensor]], tensors: Sequence[Tensor]) ->
     )
 
 
-def _backend(groups: Sequence[Sequence[Tensor]]) -> ModuleType:
-    """The module whose forward and backward compute the op for these tensors."""
+def _backend(groups: Sequence[Sequence[Tensor]], pixels: Sequence[Tensor] | None = None) -> ModuleType:
+    """The module whose forward and backward compute the op for these tensors.
+
+    pixels: what forward kept per pixel. Backward gets the levels that are used, which the GPU kernels may take where
+    they did not take all of the stage.
+    """
     device = groups[0][0].device
     if library.backend_of(device) is gpu:
-        return gpu_kernels if gpu.serves(device) and gpu_kernels.takes(groups) else plain
+        is_theirs = pixels is None or pixels[0].shape[1] == gpu_kernels.KEPT_PER_PIXEL
+        return gpu_kernels if is_theirs and gpu.serves(device) and gpu_kernels.takes(groups) else plain
     return cpu_kernel if cpu.serves(device) else plain
 
 
@@ -99,7 +104,7 @@ def fused_backward(
 ) -> list[Tensor]:
     """The gradients of the inputs (fs, fc1, fc2, conv7, conv1 of every level), without fs if they are not needed."""
     groups, state = _split(inputs, _GROUPS), _split(kept, 3)
-    found = _backend(groups).backward(grads, groups, state, needs_maps=needs_maps)
+    found = _backend(groups, state[-1]).backward(grads, groups, state, needs_maps=needs_maps)
     return [t for group in found for t in group]
 
 
@@ -115,13 +120,17 @@ def _fake(
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     levels = list(zip(fs, fc1, fc2, conv7, conv1, strict=True))
     checks.one_device(_NAME, [t for level in levels for t in level])
-    dtype = plain.accumulator(*[t for level in levels for t in level])
     backend = _backend((fs, fc1, fc2, conv7, conv1))
     channels_last = None if backend is gpu_kernels else channels_last
+    common = plain.accumulator(*[t for level in levels for t in level])
+    dtypes = [plain.accumulator(*level) if backend is plain else common for level in levels]
     return (
         [plain.empty_result(f, w.shape[0], out_dtype, channels_last) for f, *_, w in levels],
-        [f.new_empty(f.shape[0], 3, f.shape[1], dtype=dtype) for f in fs],
-        [f.new_empty(f.shape[0], backend.KEPT_PER_PIXEL, *f.shape[2:], dtype=dtype) for f in fs],
+        [f.new_empty(f.shape[0], 3, f.shape[1], dtype=dtype) for f, dtype in zip(fs, dtypes, strict=True)],
+        [
+            f.new_empty(f.shape[0], backend.KEPT_PER_PIXEL, *f.shape[2:], dtype=dtype)
+            for f, dtype in zip(fs, dtypes, strict=True)
+        ],
     )
 
 
@@ -171,7 +180,7 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None], needs: Sequence[bool]) 
         needs_maps = any(needs[i] for i in used)
         if library.is_plain((*given, *inputs)):
             groups, state = _split(inputs, _GROUPS), _split(kept, 3)
-            found_groups = _backend(groups).backward(given, groups, state, needs_maps=needs_maps)
+            found_groups = _backend(groups, state[-1]).backward(given, groups, state, needs_maps=needs_maps)
             results = [t for group in found_groups for t in group]
         else:
             results = fused_backward(given, inputs, kept, needs_maps)

@@ -36,3 +36,8 @@ def run(function, case, dtype):
     output = function(*leaves)
     upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
     return [output.detach(), *torch.autograd.grad(output, leaves, upstream)]
+
+
+def nans(function, case):
+    """How many numbers of the output and of every gradient are NaN."""
+    return [int(t.isnan().sum()) for t in run(function, case, torch.float64)]

@@ -20,7 +20,7 @@ from sdi_plugin.ops import (
     plain,
     reference,
 )
-from tests.ops.attention import DTYPES, NAMES, SHAPES, make, run
+from tests.ops.attention import DTYPES, NAMES, SHAPES, make, nans, run
 
 
 def op(*tensors):
@@ -48,7 +48,7 @@ def test_error_is_at_most_twice_that_of_eager_torch(shape, dtype, backend):
 def backend(request, monkeypatch):
     """The C++ kernel if there is one, and torch's own ops, which serve elsewhere."""
     if request.param == "torch":
-        monkeypatch.setattr(attend, "_backend", lambda device: plain)
+        monkeypatch.setattr(attend, "_backend", lambda *_: plain)
 
 
 @pytest.mark.parametrize("function", WAYS.values(), ids=WAYS.keys())
@@ -105,6 +105,13 @@ def test_results_are_laid_out_as_the_features_and_gradients_as_what_they_belong_
         assert output.is_contiguous(memory_format=layout)
         for leaf, gradient in zip(leaves, torch.autograd.grad(output.sum(), leaves), strict=True):
             assert gradient.stride() == leaf.stride()
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["f", "fc1"])
+def test_a_nan_is_not_hidden(which, backend):
+    case = make(1, 8, 4, (12, 3))
+    case[which].view(-1)[0] = float("nan")
+    assert nans(ours, case) == nans(theirs, case)
 
 
 def test_a_stage_is_its_levels_and_what_is_unused_has_no_gradient():

@@ -10,7 +10,7 @@ import torch
 from sdi_plugin import ops
 from sdi_plugin.ops import attend, gpu, plain, reference
 from sdi_plugin.ops.gpu import attend as kernels
-from tests.ops.attention import NAMES, make, run
+from tests.ops.attention import NAMES, make, nans, run
 from tests.ops.gpu import interpreter
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -157,6 +157,25 @@ def test_what_the_kernels_do_not_take_torch_s_ops_compute(monkeypatch):
     monkeypatch.setattr(kernels, "_MOST_ELEMENTS", 8 * 6)
     assert backend_of(f, fc1, fc2, conv7, conv1) is plain
     assert str(ops.backends()["triton"]["limits"]).startswith("attend_and_reduce: ")
+
+
+def test_backward_is_computed_by_what_computed_forward():
+    f, fc1, fc2, conv7, conv1 = on_device(make(1, 8, 4, (3, 2)))
+    groups = [[f, f], [fc1] * 2, [fc2] * 2, [conv7] * 2, [conv1, conv1[:2]]]
+    for group in groups:
+        group[:] = [t.requires_grad_() for t in group]
+    found, expected = (
+        torch.autograd.grad(function(*groups)[0].square().sum(), [group[0] for group in groups])
+        for function in (ops.attend_and_reduce_stage, reference.attend_and_reduce_stage)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["f", "fc1"])
+def test_a_nan_is_not_hidden(which):
+    case = on_device(make(1, 8, 4, (12, 3)))
+    case[which].view(-1)[0] = float("nan")
+    assert nans(ours, case) == nans(theirs, case)
 
 
 def test_an_empty_batch_has_gradients_of_zero():

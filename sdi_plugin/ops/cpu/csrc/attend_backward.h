@@ -31,7 +31,7 @@ template <typename T> void finish_level(const Attending<T> &all, AttendSums<T> &
       T *to = (k ? sums.maximum : sums.mean).data + image * channels;
       std::fill(to, to + channels, T(0));
       for (int64_t h = 0; h < hidden; h++) {
-        const T gradient = values.data[k * hidden + h] > 0 ? hidden_grad[h] : T(0);
+        const T gradient = values.data[k * hidden + h] <= 0 ? T(0) : hidden_grad[h];
         for (int64_t c = 0; c < channels; c++) {
           fc1_grad[h * channels + c] += gradient * pooled[k * channels + c];
           to[c] += gradient * fc1[h * channels + c];

@@ -21,6 +21,7 @@ from sdi_plugin.ops.gpu.attend.levels import (
     channels_of,
     field,
     pixels_of,
+    relu,
     sigmoid,
 )
 from sdi_plugin.ops.gpu.fields import pick, search
@@ -110,7 +111,7 @@ def gate_channels(
         weight = tl.load(fc1_ptr + h[:, None] * C + k[None, :], (h < hidden)[:, None] & (k < C)[None, :], other=0)
         of_mean += tl.sum(weight.to(ACC) * mean[None, :], 1)
         of_maximum += tl.sum(weight.to(ACC) * maximum[None, :], 1)
-    inner = tl.maximum(of_mean, 0.0) + tl.maximum(of_maximum, 0.0)
+    inner = relu(of_mean) + relu(of_maximum)
     for first in tl.range(0, C, BLOCK_K):
         k = first + tl.arange(0, BLOCK_K)
         mask = (k < C)[:, None] & (h < hidden)[None, :]
@@ -201,12 +202,12 @@ def mlp_backward(
         of_maximum += tl.sum(weight * tl.load(channel_ptr + C + k, k < C, other=0)[None, :], 1)
         weight = tl.load(fc2_ptr + k[None, :] * hidden + h[:, None], mask, other=0).to(ACC)
         gradient += tl.sum(weight * tl.load(vector_ptr + k, k < C, other=0)[None, :], 1)
-    mean_gradient = tl.where(of_mean > 0, gradient, 0.0)
-    maximum_gradient = tl.where(of_maximum > 0, gradient, 0.0)
+    mean_gradient = tl.where(of_mean <= 0, 0.0, gradient)  # as torch's relu: a NaN is not hidden
+    maximum_gradient = tl.where(of_maximum <= 0, 0.0, gradient)
     hidden_ptr += tl.program_id(0).to(tl.int64) * 3 * HIDDEN + h
     tl.store(hidden_ptr, mean_gradient)
     tl.store(hidden_ptr + HIDDEN, maximum_gradient)
-    tl.store(hidden_ptr + 2 * HIDDEN, tl.maximum(of_mean, 0.0) + tl.maximum(of_maximum, 0.0))
+    tl.store(hidden_ptr + 2 * HIDDEN, relu(of_mean) + relu(of_maximum))
     for first in tl.range(0, C, BLOCK_K):
         k = first + tl.arange(0, BLOCK_K)
         mask = (h < hidden)[:, None] & (k < C)[None, :]

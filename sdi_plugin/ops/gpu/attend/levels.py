@@ -78,6 +78,11 @@ def tile_of(
 
 
 @triton.jit
+def relu(x):
+    return tl.where(x < 0, 0.0, x)  # a NaN stays one, unlike in tl.maximum
+
+
+@triton.jit
 def sigmoid(x):
     return 1 / (1 + tl.exp(-x))
 
