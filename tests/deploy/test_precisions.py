@@ -65,12 +65,12 @@ def test_int8_leaves_the_layers_in_float_whose_integers_cost_most(dynamic, photo
     file = tmp_path / "model.onnx"
     shutil.copy(dynamic / "model.onnx", file)
     inputs = quantizing.pixels(photos, Predictor(small(), device="cpu"), True, (96, 96))
-    floats = quantizing.quantize(file, inputs, 4e-3)
+    floats = set(quantizing.quantize(file, inputs, 4e-3))
     quantized = onnx.load(file)
     producers = {name: node.op_type for node in quantized.graph.node for name in node.output}
     layers = {node.name: producers.get(node.input[1]) for node in quantized.graph.node if node.op_type == "Conv"}
     assert 0 < len(floats) < len(layers)
-    assert {name for name, producer in layers.items() if producer != "DequantizeLinear"} == set(floats)
+    assert {name for name, producer in layers.items() if producer != "DequantizeLinear"} == floats & layers.keys()
 
 
 def test_integers_that_cost_too_much_are_not_written(exported, monkeypatch, tmp_path):
