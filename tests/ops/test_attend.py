@@ -35,8 +35,12 @@ WAYS = {"api": ours, "op": op}
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES.keys())
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_error_is_at_most_twice_that_of_eager_torch(shape, dtype, backend):
-    case = make(*shape, dtype=dtype)
-    exact, found, eager = (run(f, case, d) for f, d in ((theirs, torch.float64), (ours, dtype), (theirs, dtype)))
+    # Some gradients are one number, whose error may be zero by chance: several cases count together.
+    cases = [make(*shape, dtype=dtype) for _ in range(8)]
+    exact, found, eager = (
+        [torch.stack(each) for each in zip(*[run(f, case, d) for case in cases], strict=True)]
+        for f, d in ((theirs, torch.float64), (ours, dtype), (theirs, dtype))
+    )
     for name, e, a, b in zip(NAMES, exact, found, eager, strict=True):
         assert a.dtype == dtype
         # Two units in the last place of the whole, where eager torch happens to be exact.
