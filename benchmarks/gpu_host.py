@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.gpu import contenders
 from benchmarks.gpu.device import DryDevice
 from benchmarks.sdi.cases import Case
-from sdi_plugin.ops import gpu, library
+from sdi_plugin.ops import dispatch, gpu, library
 from sdi_plugin.ops.gpu import launch
 
 CASES = ("2d-stage-352-b1", "3d-stage-64-l5", "2d-attention-352-b1")
@@ -94,7 +94,7 @@ def measure(name: str) -> list[float]:
         mock.patch.object(launch, "run", new=_run),
         mock.patch.object(launch, "stream", new=_zero),
         mock.patch.object(library, "_serving", new=_gpu),
-        mock.patch.object(library, "backend_of", new=_gpu),
+        mock.patch.object(dispatch, "backend_of", new=_gpu),
         mock.patch.object(gpu, "serves", return_value=True),
     ):
         return microseconds(

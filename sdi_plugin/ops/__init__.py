@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sdi_plugin.ops import attend, checks, library, reference
+from sdi_plugin.ops import attend, checks, cpu, dispatch, library, reference
 from sdi_plugin.ops.reference import FUSIONS
 
 __all__ = [
@@ -121,12 +121,12 @@ def backends() -> dict[str, dict[str, bool | str]]:
         >>> ops.backends()["reference"]
         {'available': True, 'reason': ''}
     """
-    reasons = {"reference": "", **library.reasons()}
+    reasons = {"reference": "", **dispatch.reasons()}
     found: dict[str, dict[str, bool | str]] = {
         name: {"available": not reason, "reason": reason} for name, reason in reasons.items()
     }
     if found["cpu"]["available"]:
-        found["cpu"]["isa"] = library.cpu.isa()
+        found["cpu"]["isa"] = cpu.isa()
     if found["triton"]["available"]:
         found["triton"]["limits"] = attend.gpu_kernels.LIMITS
     return found

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from sdi_plugin.ops import checks, cpu, gpu, library, plain, reference
+from sdi_plugin.ops import checks, cpu, dispatch, gpu, plain, reference
 from sdi_plugin.ops.cpu import attend as cpu_kernel
 from sdi_plugin.ops.gpu import attend as gpu_kernels
 
@@ -35,7 +35,7 @@ def attend_and_reduce_stage(
         return reference.attend_and_reduce_stage(*groups, out_dtype=out_dtype)
     dtypes = [out_dtype or f.dtype for f in fs]
     common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
-    if library.is_plain(tensors):
+    if dispatch.is_plain(tensors):
         outs = _Direct.apply(common, channels_last, len(fs), *tensors)[: len(fs)]
     else:
         outs = fused(*map(list, groups), common, channels_last)[0]
@@ -43,17 +43,12 @@ def attend_and_reduce_stage(
 
 
 def _is_served(groups: Sequence[Sequence[Tensor]], tensors: Sequence[Tensor]) -> bool:
-    device = tensors[0].device
-    return not (
-        library.FORCE_REFERENCE
-        or library.is_exporting()
-        or library.is_transformed()
-        or tensors[0].ndim not in (4, 5)
-        or device.type not in ("cpu", "cuda")
-        or any(t.device != device or t.dtype not in library.DTYPES for t in tensors)
-        or not checks.is_attention(*groups)
+    return (
+        dispatch.allows_kernels(tensors)
+        and tensors[0].device.type in ("cpu", "cuda")
+        and checks.is_attention(*groups)
         # Without a kernel, a compiler does better on torch's own ops.
-        or (torch.compiler.is_compiling() and _backend(groups) is plain)
+        and not (torch.compiler.is_compiling() and _backend(groups) is plain)
     )
 
 
@@ -64,7 +59,7 @@ def _backend(groups: Sequence[Sequence[Tensor]], pixels: Sequence[Tensor] | None
     they did not take all of the stage.
     """
     device = groups[0][0].device
-    if library.backend_of(device) is gpu:
+    if dispatch.backend_of(device) is gpu:
         is_theirs = pixels is None or pixels[0].shape[1] == gpu_kernels.KEPT_PER_PIXEL
         return gpu_kernels if is_theirs and gpu.serves(device) and gpu_kernels.takes(groups) else plain
     return cpu_kernel if cpu.serves(device) else plain
@@ -95,7 +90,7 @@ def fused(
             f"(1, 2, 7, 7[, 7]) and conv1 (C_out, C, 1, 1[, 1]), got {[tuple(t.shape) for g in groups for t in g]}. "
             "Call sdi_plugin.ops.attend_and_reduce_stage, which takes other shapes too."
         )
-    return _backend(groups).forward(*groups, out_dtype, channels_last)
+    return _backend(groups).forward(groups, out_dtype, channels_last)
 
 
 @custom_op(f"{_NAME}_backward", mutates_args=(), device_types=("cpu", "cuda"), schema=_BACKWARD_SCHEMA)
@@ -174,11 +169,11 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None], needs: Sequence[bool]) 
     given, rows = list(used.values()), [saved[group * levels + i] for group in range(_GROUPS + 3) for i in used]
     inputs, kept = rows[: _GROUPS * len(used)], rows[_GROUPS * len(used) :]
     places = [group * levels + i for group in range(_GROUPS) for i in used]
-    if library.is_followed(given):
+    if dispatch.is_followed(given):
         results: Sequence[Tensor | None] = _reference_backward(given, inputs)
     else:
         needs_maps = any(needs[i] for i in used)
-        if library.is_plain((*given, *inputs)):
+        if dispatch.is_plain((*given, *inputs)):
             groups, state = _split(inputs, _GROUPS), _split(kept, 3)
             found_groups = _backend(groups, state[-1]).backward(given, groups, state, needs_maps=needs_maps)
             results = [t for group in found_groups for t in group]
@@ -211,7 +206,7 @@ class _Direct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, out_dtype: torch.dtype, channels_last: bool | None, levels: int, *tensors: Tensor) -> Any:
         groups = _split(tensors, _GROUPS)
-        state = _backend(groups).forward(*groups, out_dtype, channels_last)
+        state = _backend(groups).forward(groups, out_dtype, channels_last)
         outs = [t for group in state for t in group]
         ctx.levels = levels
         ctx.set_materialize_grads(False)
@@ -243,5 +238,5 @@ def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
     return stacked, tuple([0] * len(kind) for kind in stacked)
 
 
-if library.HAS_VMAP:
+if dispatch.HAS_VMAP:
     fused.register_vmap(_vmap)

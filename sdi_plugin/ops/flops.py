@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from sdi_plugin.ops import library, plan
+from sdi_plugin.ops import dispatch, plan
 
 
 @register_flop_formula(torch.ops.sdi_plugin.resize_smooth_multiply_stage, get_raw=True)
@@ -20,7 +20,7 @@ def _flops(xs: Any, weights: Any, biases: Any, targets: Any, *args: Any, **kwarg
     product.
     """
     sizes = tuple(tuple(map(int, x.shape[2:])) for x in xs)
-    costs = library.backend_of(xs[0].device).COSTS
+    costs = dispatch.backend_of(xs[0].device).COSTS
     planned = plan.make(sizes, tuple(targets), int(xs[0].shape[1]), costs)
     total = 0
     for target, terms in zip(targets, planned.targets, strict=True):

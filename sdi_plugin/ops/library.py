@@ -1,9 +1,8 @@
-"""resize_smooth_multiply_stage in torch.library: schema, fake, autograd, vmap; and which calls get a kernel.
+"""resize_smooth_multiply_stage in torch.library: schema, fake, autograd and vmap.
 
 Only this file and attend.py use torch.library.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from functools import reduce
 from types import ModuleType
@@ -11,18 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.library import custom_op
 
-from sdi_plugin.ops import checks, cpu, gpu, reference
+from sdi_plugin.ops import checks, dispatch, gpu, reference
 
 _NAME = "sdi_plugin::resize_smooth_multiply_stage"
-FORCE_REFERENCE = os.environ.get("SDI_PLUGIN_REFERENCE", "") not in ("", "0")
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-HAS_VMAP = hasattr(torch.library, "register_vmap")  # torch 2.5 or newer; in older ones the reference handles vmap
-_PLAIN = frozenset((Tensor, torch.nn.Parameter))
 _T = TypeVar("_T")
-_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def resize_smooth_multiply_stage(
@@ -48,7 +41,7 @@ def resize_smooth_multiply_stage(
     common = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
     if key is not None:
         return _run(_remember(key, common, dtypes), [*xs, *weights, *biases])
-    if is_plain((*xs, *weights, *biases)):
+    if dispatch.is_plain((*xs, *weights, *biases)):
         outs = _Direct.apply(backend, len(xs), list(targets), common, fusion, *xs, *weights, *biases)
     else:
         outs = fused(list(xs), list(weights), list(biases), list(targets), common, fusion)
@@ -79,10 +72,15 @@ def _key(
     out_dtype: torch.dtype | None,
 ) -> Any:
     """All that the checks and the plan of a call on a GPU depend on; None if it is another call, or not a plain one."""
-    if torch.compiler.is_compiling() or not xs or backend_of(xs[0].device) is not gpu:
+    if torch.compiler.is_compiling() or not xs or dispatch.backend_of(xs[0].device) is not gpu:
         return None
     tensors = [*xs, *weights, *biases]
-    if FORCE_REFERENCE or is_exporting() or is_transformed() or not is_plain(tensors):
+    if (
+        dispatch.FORCE_REFERENCE
+        or dispatch.is_exporting()
+        or dispatch.is_transformed()
+        or not dispatch.is_plain(tensors)
+    ):
         return None
     from sdi_plugin.ops.gpu import call
 
@@ -107,73 +105,12 @@ def _run(known: _Known, tensors: Sequence[Tensor]) -> list[Tensor]:
     return _cast(outs, known.dtypes) if known.dtypes else outs
 
 
-def reasons() -> dict[str, str]:
-    """Why the kernels of each kind are not available, or the empty string."""
-    forced = "SDI_PLUGIN_REFERENCE is set: the plain-torch reference is used instead" if FORCE_REFERENCE else ""
-    return {"cpu": forced or cpu.reason(), "triton": forced or gpu.reason()}
-
-
-def backend_of(device: torch.device) -> ModuleType:
-    """The backend for a device, available or not: `gpu` for GPUs and Triton's interpreter, otherwise `cpu`."""
-    return gpu if device.type == "cuda" or gpu.INTERPRETED else cpu
-
-
 def _serving(xs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]) -> ModuleType | None:
     """The backend that accepts these tensors, or None for the reference."""
-    if FORCE_REFERENCE or is_exporting() or is_transformed() or xs[0].ndim not in (4, 5):
+    if not dispatch.allows_kernels([*xs, *weights, *biases]):
         return None
-    device = xs[0].device
-    if any(t.device != device or t.dtype not in DTYPES for t in (*xs, *weights, *biases)):
-        return None
-    backend = backend_of(device)
-    return backend if backend.serves(device) and checks.is_uniform(xs, weights, biases) else None
-
-
-def is_exporting() -> bool:
-    """Whether a program is being exported. It may run without this package, so it gets torch's own ops."""
-    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    # torch.onnx.export(dynamo=False) also traces.
-    return exporting() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-
-
-def is_transformed() -> bool:
-    """Whether forward-mode AD, or a transform of torch.func for which the op has no rule, is active.
-
-    The op has a rule only for vmap. `_current_level`, `_are_functorch_transforms_active` and `get_interpreter_stack`
-    are private; torch 2.4 to 2.14 have them. torch.compile can trace the first two.
-    """
-    if forward_ad._current_level >= 0:
-        return True
-    if not torch._C._are_functorch_transforms_active():
-        return False
-    if torch.compiler.is_compiling() or not HAS_VMAP:
-        return True
-    stack = _functorch.get_interpreter_stack() or ()
-    return any(level.key() != _functorch.TransformType.Vmap for level in stack)
-
-
-def is_plain(tensors: Sequence[Tensor]) -> bool:
-    """Whether nothing intercepts the dispatcher: torch.library's Python layers, slow for small maps, can be skipped."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack()
-        or not _PLAIN.issuperset(map(type, tensors))
-    )
-
-
-def is_followed(grads: Sequence[Tensor]) -> bool:
-    """Whether backward itself is differentiated, or intercepted by a transform.
-
-    In backward, grad mode is on only with create_graph. `is_grads_batched` passes tensors of torch's older vmap, which
-    the private `is_legacy_batchedtensor` of torch 2.4 to 2.14 detects.
-    """
-    return (
-        torch.is_grad_enabled()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or any(map(_functorch.is_legacy_batchedtensor, grads))
-    )
+    backend = dispatch.backend_of(xs[0].device)
+    return backend if backend.serves(xs[0].device) and checks.is_uniform(xs, weights, biases) else None
 
 
 # Written out: torch 2.4 to 2.6 cannot derive schemas from types of collections.abc.
@@ -203,7 +140,7 @@ def fused(
             f"(C_out, C, 3, 3[, 3]) and biases (C_out,), got {[tuple(t.shape) for t in (*xs, *weights, *biases)]}. "
             "Call sdi_plugin.ops.resize_smooth_multiply_stage, which takes other shapes too."
         )
-    return backend_of(xs[0].device).forward(xs, weights, biases, targets, out_dtype, fusion)
+    return dispatch.backend_of(xs[0].device).forward(xs, weights, biases, targets, out_dtype, fusion)
 
 
 @custom_op(f"{_NAME}_backward", mutates_args=(), device_types=("cpu", "cuda"), schema=_BACKWARD_SCHEMA)
@@ -217,7 +154,7 @@ def fused_backward(
     needs_maps: bool = True,
     needs_weights: bool = True,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    backend = backend_of(xs[0].device)
+    backend = dispatch.backend_of(xs[0].device)
     needs = {"needs_maps": needs_maps, "needs_weights": needs_weights}
     return backend.backward(grads, xs, weights, biases, targets, fusion, **needs)
 
@@ -247,7 +184,7 @@ def _fake_backward(
     needs_maps: bool = True,
     needs_weights: bool = True,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    if backend_of(xs[0].device) is gpu:
+    if dispatch.backend_of(xs[0].device) is gpu:
         x_grads = [x.new_empty(x.shape[0], *x.shape[2:], x.shape[1]).movedim(-1, 1) for x in xs]
     else:
         x_grads = [torch.empty_like(x) for x in xs]
@@ -305,10 +242,10 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None], needs: Sequence[bool]) 
     given, targets = list(used.values()), [ctx.targets[i] for i in used]
     groups = xs, [weights[term] for term in terms], [biases[term] for term in terms]
     tensors = [t for group in groups for t in group]
-    if is_followed(given):
+    if dispatch.is_followed(given):
         found = _split(_reference_backward(given, tensors, levels, targets, ctx.fusion), levels)
     else:
-        kernel = backend_of(xs[0].device).backward if is_plain((*given, *tensors)) else fused_backward
+        kernel = dispatch.backend_of(xs[0].device).backward if dispatch.is_plain((*given, *tensors)) else fused_backward
         only = {"needs_maps": needs_maps, "needs_weights": needs_weights}
         found = kernel(given, *groups, targets, ctx.fusion, **only)
     # A group that is not needed is empty.
@@ -364,7 +301,11 @@ class _Planned(torch.autograd.Function):
         plan, levels, (_, *needs) = ctx.plan, ctx.levels, ctx.needs_input_grad
         given = [grad for grad in grads if grad is not None]
         *tensors, packed = ctx.saved_tensors
-        is_whole = len(given) == len(grads) and not is_followed(given) and is_plain((*given, *tensors, packed))
+        is_whole = (
+            len(given) == len(grads)
+            and not dispatch.is_followed(given)
+            and dispatch.is_plain((*given, *tensors, packed))
+        )
         if not (is_whole and plan.takes(tensors[:levels], packed)):
             return None, *_gradients(ctx, grads, needs)
         needs_maps, needs_weights = True in needs[:levels], True in needs[levels:]
@@ -390,5 +331,5 @@ def _vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[list[Tenso
     return outs, [0] * len(outs)
 
 
-if HAS_VMAP:
+if dispatch.HAS_VMAP:
     fused.register_vmap(_vmap)

@@ -38,17 +38,14 @@ class Kept(NamedTuple):
 
 
 def forward(
-    fs: Sequence[Tensor],
-    fc1: Sequence[Tensor],
-    fc2: Sequence[Tensor],
-    conv7: Sequence[Tensor],
-    conv1: Sequence[Tensor],
-    out_dtype: torch.dtype,
-    channels_last: bool | None = None,
+    groups: Sequence[Sequence[Tensor]], out_dtype: torch.dtype, channels_last: bool | None = None
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """g, and what is kept of the channels and of the pixels, of every level. channels_last: see `empty_result`."""
-    with torch.autocast(fs[0].device.type, enabled=False):
-        levels = [Level(*level) for level in zip(fs, fc1, fc2, conv7, conv1, strict=True)]
+    """g, and what is kept of the channels and of the pixels, of every level.
+
+    groups: fs, fc1, fc2, conv7, conv1; channels_last: see `empty_result`.
+    """
+    with torch.autocast(groups[0][0].device.type, enabled=False):
+        levels = [Level(*level) for level in zip(*groups, strict=True)]
         g, channels, pixels = zip(*[_forward(level, out_dtype, channels_last) for level in levels], strict=True)
     return list(g), list(channels), list(pixels)
 
@@ -62,7 +59,7 @@ def backward(
 ) -> list[list[Tensor]]:
     """The gradients of fs (an empty list if they are not needed), fc1, fc2, conv7 and conv1.
 
-    groups: fs, fc1, fc2, conv7, conv1; kept: g, channels, pixels.
+    groups: as for `forward`; kept: g, channels, pixels.
     """
     with torch.autocast(grads[0].device.type, enabled=False):
         found = [

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdi_plugin import UNetV2
-from sdi_plugin.ops import library
+from sdi_plugin.ops import dispatch
 from tests.reliability.soak import Network
 
 pytestmark = [pytest.mark.slow]
@@ -30,7 +30,7 @@ def test_a_converted_network_is_as_exact_as_plain_torch(name, dtype, monkeypatch
     with torch.no_grad():
         exact = logits(copy.deepcopy(network).double(), x.double())
         ours = logits(network.to(dtype), x.to(dtype)).double()
-        monkeypatch.setattr(library, "FORCE_REFERENCE", True)
+        monkeypatch.setattr(dispatch, "FORCE_REFERENCE", True)
         plain = logits(network, x.to(dtype)).double()
     error, plains = ((found - exact).norm() / exact.norm() for found in (ours, plain))
     assert error <= 2 * plains + torch.finfo(dtype).eps

@@ -14,19 +14,12 @@ _NOTHING = (0,) * 6  # a View without data
 
 
 def forward(
-    fs: Sequence[Tensor],
-    fc1: Sequence[Tensor],
-    fc2: Sequence[Tensor],
-    conv7: Sequence[Tensor],
-    conv1: Sequence[Tensor],
-    out_dtype: torch.dtype,
-    channels_last: bool | None = None,
+    groups: Sequence[Sequence[Tensor]], out_dtype: torch.dtype, channels_last: bool | None = None
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `sdi_plugin.ops.plain.forward`."""
-    groups = fs, fc1, fc2, conv7, conv1
     dtype = accumulator(*[t for group in groups for t in group])
     gs, channels, pixels = [], [], []
-    for f, weight in zip(fs, conv1, strict=True):
+    for f, weight in zip(groups[0], groups[-1], strict=True):
         batch, width, *size = f.shape
         gs.append(empty_result(f, weight.shape[0], dtype, channels_last))
         channels.append(torch.empty((batch, 3, width), dtype=dtype, device=f.device))

@@ -19,7 +19,7 @@ OPTIONS = ("num_warps", "num_stages")  # for the compiler
 def kernels() -> Any:
     """The kernels by name. Imported on the first call, because importing triton takes longer than the whole package."""
     from sdi_plugin.ops.gpu import adjoint, convolve, gradients, resize, weights
-    from sdi_plugin.ops.gpu.attend import channels, pixels
+    from sdi_plugin.ops.gpu.attend import channels, logits, pixels
     from sdi_plugin.ops.gpu.attend.gradients import attend_gradients, sum_pixels
 
     return SimpleNamespace(
@@ -35,8 +35,8 @@ def kernels() -> Any:
         gate_channels=channels.gate_channels,
         pool_channels=pixels.pool_channels,
         reduce_channels=pixels.reduce_channels,
-        pixel_logits=pixels.pixel_logits,
-        smooth_backward=pixels.smooth_backward,
+        pixel_logits=logits.pixel_logits,
+        smooth_backward=logits.smooth_backward,
         sum_pixels=sum_pixels,
         gate_gradients=channels.gate_gradients,
         mlp_backward=channels.mlp_backward,

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from sdi_plugin import SDI, SDISkip, ops
-from sdi_plugin.ops import gpu, library, reference
+from sdi_plugin.ops import dispatch, gpu, reference
 from tests.ops.attention import make
 from tests.ops.cases import make_case, to
 
@@ -190,7 +190,7 @@ def amp(device):
     """20 steps (fewer in the rehearsal) in float16 with a GradScaler: the losses are the reference's."""
 
     def train(is_reference):
-        library.FORCE_REFERENCE = is_reference
+        dispatch.FORCE_REFERENCE = is_reference
         torch.manual_seed(0)
         skip = SDISkip([8, 16, 24], CHANNELS, init="unit").to(device)
         features = [

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sdi_plugin import ops
-from sdi_plugin.ops import gpu, library
+from sdi_plugin.ops import dispatch, gpu
 from sdi_plugin.ops.gpu import launch
 from sdi_plugin.ops.gpu.attend import call
 from tests.ops.attention import make
@@ -41,7 +41,7 @@ def launched(monkeypatch):
     monkeypatch.setattr(launch, "run", run)
     monkeypatch.setattr(launch, "stream", lambda device: 0)
     monkeypatch.setattr("sdi_plugin.ops.gpu.program.INTERPRETED", False)
-    monkeypatch.setattr(library, "backend_of", lambda device: gpu)
+    monkeypatch.setattr(dispatch, "backend_of", lambda device: gpu)
     monkeypatch.setattr(gpu, "serves", lambda device: True)
     call.plan.cache_clear()
     yield launches

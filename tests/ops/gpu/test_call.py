@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sdi_plugin import ops
-from sdi_plugin.ops import gpu, library
+from sdi_plugin.ops import dispatch, gpu, library
 from sdi_plugin.ops.gpu import call, launch, tuning
 
 SIZES, CHANNELS, TARGETS = ((6, 5), (3, 3)), 8, (0, 1)
@@ -38,7 +38,7 @@ def launched(monkeypatch):
     monkeypatch.setattr(launch, "run", run)
     monkeypatch.setattr(launch, "stream", lambda device: 0)
     monkeypatch.setattr("sdi_plugin.ops.gpu.program.INTERPRETED", False)
-    monkeypatch.setattr(library, "backend_of", lambda device: gpu)
+    monkeypatch.setattr(dispatch, "backend_of", lambda device: gpu)
     monkeypatch.setattr(gpu, "serves", lambda device: True)
     monkeypatch.setattr(library, "_known", {})
     call.plan.cache_clear()

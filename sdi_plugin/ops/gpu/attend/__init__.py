@@ -34,19 +34,12 @@ def takes(groups: Sequence[Sequence[Tensor]]) -> bool:
 
 
 def forward(
-    fs: Sequence[Tensor],
-    fc1: Sequence[Tensor],
-    fc2: Sequence[Tensor],
-    conv7: Sequence[Tensor],
-    conv1: Sequence[Tensor],
-    out_dtype: torch.dtype,
-    channels_last: bool | None = None,
+    groups: Sequence[Sequence[Tensor]], out_dtype: torch.dtype, channels_last: bool | None = None
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """See `sdi_plugin.ops.plain.forward`. The results are laid out as the features, whatever `channels_last` says."""
     # Imported on the first call, as in sdi_plugin.ops.gpu.
     from sdi_plugin.ops.gpu.attend import call
 
-    groups = fs, fc1, fc2, conv7, conv1
     return call.plan(call.given(groups, out_dtype)).forward(groups)
 
 
