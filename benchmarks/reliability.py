@@ -69,7 +69,8 @@ def _disk(name: str, row: Mapping[str, Any]) -> Row | None:
 
 
 def _fuzz(name: str, row: Mapping[str, Any]) -> Row:
-    return name, f"{row['cases']:,}", f"{row['refused']:,}", f"{row['cases'] - row['refused']:,}", 0, row["slowest"]
+    cases, refused, undocumented = row["cases"], row["refused"], row["undocumented"]
+    return name, f"{cases:,}", f"{refused:,}", f"{cases - refused - undocumented:,}", undocumented, row["slowest"]
 
 
 def _all(rows: Mapping[str, Any]) -> str:
@@ -93,7 +94,9 @@ def _training(name: str, row: Mapping[str, Any]) -> Row | None:
 
 
 def _threads(name: str, row: Mapping[str, Any]) -> Row | None:
-    return (row["threads"], f"{row['shapes']:,}", f"{row['calls']:,}", 0) if "threads" in row else None
+    if "threads" not in row:
+        return None
+    return row["threads"], f"{row['shapes']:,}", f"{row['calls']:,}", row["different"]
 
 
 def _numbers(name: str, row: Mapping[str, Any]) -> Row:

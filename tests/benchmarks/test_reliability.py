@@ -21,11 +21,11 @@ def test_every_direct_dependency_has_its_licence():
 def test_a_record_becomes_its_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(reliability, "RESULTS", tmp_path)
     on = {"machine": {"cpu": "a processor", "cores": 2}, "versions": {"python": "3.11", "torch": "2.14"}}
-    case = {"refused": 1, "slowest": 0.1, "seconds": 60}
-    record = {**on, "commit": "abc", "command": "python", "rows": {"checkpoint": {"cases": 3, **case}}}
+    case = {"refused": 1, "undocumented": 1, "slowest": 0.1, "seconds": 60}
+    record = {**on, "commit": "abc", "command": "python", "rows": {"checkpoint": {"cases": 4, **case}}}
     (tmp_path / "fuzz.json").write_text(json.dumps(record))
     text = reliability.parts()["fuzz"]()
     assert "`make fuzz`, commit abc, a processor, 2 cores, Python 3.11, torch 2.14; 1.0 minutes." in text
-    assert "3 cases in all, 3 of them checkpoints" in text
-    assert "| checkpoint | 3     | 1       | 2    | 0            | 0.1         |" in text
+    assert "4 cases in all, 4 of them checkpoints" in text
+    assert "| checkpoint | 4     | 1       | 2    | 1            | 0.1         |" in text
     assert reliability.parts()["soak"]() == "Not recorded yet: `make soak`."

@@ -157,6 +157,7 @@ def main(name: str, folder: str, seconds: str, first: str) -> int:
     if target.prepare:
         target.prepare(case.parent)
     deadline, refused, slowest, seen = time.monotonic() + float(seconds), 0, 0.0, None
+    undocumented = ""
     while time.monotonic() < deadline:
         print(number, flush=True)
         content = target.make(Generator(f"{name} {number}"))
@@ -167,19 +168,20 @@ def main(name: str, folder: str, seconds: str, first: str) -> int:
         except target.documented:
             refused += 1
         except BaseException:
-            print(json.dumps({"number": number, "error": traceback.format_exc()}), flush=True)
-            return 1
+            undocumented = traceback.format_exc()
         slowest = max(slowest, time.monotonic() - begun)
-        if seen:
-            print(json.dumps({"number": number, "error": f"it did {seen}"}), flush=True)
-            return 1
+        undocumented = undocumented or (f"it did {seen}" if seen else "")
         if target.writes:
             _remove(case.with_name("prepared"))
         if seen is None:  # the first case imports what is imported when it is used
             seen = watch(Path(folder))
         number += 1
-    print(json.dumps({"cases": number - int(first), "refused": refused, "slowest": round(slowest, 2)}), flush=True)
-    return 0
+        if undocumented:
+            print(f"case {number - 1}: {undocumented}", flush=True)
+            break
+    figures = {"cases": number - int(first), "refused": refused, "undocumented": int(bool(undocumented))}
+    print(json.dumps({**figures, "slowest": round(slowest, 2)}), flush=True)
+    return 1 if undocumented else 0
 
 
 def _remove(folder: Path) -> None:

@@ -124,7 +124,13 @@ def threads(seconds: float, count: int = 8) -> dict[str, Any]:
         thread.start()
     for thread in running:
         thread.join()
-    return {"threads": count, "shapes": len(known), "calls": sum(calls), "ok": not different}
+    return {
+        "threads": count,
+        "shapes": len(known),
+        "calls": sum(calls),
+        "different": len(different),
+        "ok": not different,
+    }
 
 
 def main(name: str, seconds: str) -> int:

@@ -42,8 +42,9 @@ def test_damaged_input_is_refused_by_a_documented_error_or_read(target, seconds,
         if process.poll() is None:
             process.kill()
             pytest.fail(f"{target}, case {last}: nothing for {HANG} s")
+    if process.returncode in (0, 1) and printed[-1:] and printed[-1].startswith("{"):
+        note(target, **json.loads(printed[-1]))
     assert process.returncode == 0, f"{target}, case {last}, exit {process.returncode}:\n{''.join(printed)}"
-    note(target, **json.loads(printed[-1]))
 
 
 def _followed(process: Any) -> tuple[str, list[str]]:
