@@ -24,7 +24,7 @@ def goals_table(result: Result) -> str:
             goal.text,
             name,
             _bound(goal.bound, goal.is_lower),
-            number(measured, 2 if goal.is_lower else 3),
+            number(measured, 3),
             "-" if met is None else "yes" if met else "NO",
         )
         for goal, name, measured, met in goals.check(result)
@@ -41,10 +41,10 @@ def shortfalls(result: Result) -> str:
         if met is False and goal.is_lower:
             (row,) = (r for r in result.cases if (r.name, r.mode, r.threads) == (name, goal.mode, floor.threads))
             lines.append(
-                f"- {goal.text}, {name}: {number(measured, 2)}x of {goal.bound:.2f}x; ours takes "
+                f"- {goal.text}, {name}: {number(measured, 3)}x of {goal.bound:.2f}x; ours takes "
                 f"{number(row.ms[OURS].median, 2)} ms, its products alone {number(row.floor_ms, 2)} ms ({rates})."
             )
-    return "\n".join(["What falls short, beside the floors:", *lines]) if lines else "Every goal for times is met."
+    return "\n".join(["What falls short, beside the floors:\n", *lines]) if lines else "Every goal for times is met."
 
 
 def times_table(result: Result) -> str:
@@ -149,6 +149,8 @@ The points of one line were timed in turn with each other, on {max(result.settin
 
 {goals_table(result)}
 
+{shortfalls(result)}
+
 ### Times
 
 {losses(result)}
@@ -177,7 +179,7 @@ def _versions(versions: Mapping[str, str | None]) -> str:
 
 def _bound(bound: float, is_lower: bool) -> str:
     if is_lower:
-        return f">= {bound:.1f}x"
+        return f">= {bound:.2f}x"
     return f"<= {bound:.0f}x" if bound >= 1 else f"<= 1/{1 / bound:.0f}"
 
 

@@ -17,17 +17,17 @@ def test_the_goals_are_shown_with_what_was_measured():
     lines = report.goals_table(made.result("--quick --no-compile")).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["goal", "case", "bound", "measured", "met"]
-    assert ["2-D stage, 352, forward, against eager", "2d-stage-352-b1", ">= 2.5x", "2.00", "NO"] in cells
+    assert ["2-D stage, 352, forward, against eager", "2d-stage-352-b1", ">= 2.50x", "2.000", "NO"] in cells
     assert ["bytes saved for backward, 2-D stage", "2d-stage-352-b1", "<= 1/8", "0.500", "NO"] in cells
     assert ["worst error against float64", "2d-stage-352-b1", "<= 2x", "0.500", "yes"] in cells
-    assert ["2-D stage, 352, forward, against torch.compile", "2d-stage-352-b1", ">= 2.0x", "-", "-"] in cells
+    assert ["2-D stage, 352, forward, against torch.compile", "2d-stage-352-b1", ">= 2.00x", "-", "-"] in cells
 
 
 def test_what_falls_short_is_shown_beside_the_floors():
     found = report.shortfalls(made.result("--decoder"))
     assert found in report.tables(made.result("--decoder"))
     assert re.search(
-        r"- 2-D decoder, 352, forward, against eager, 2d-decoder-352-b1: 2.00x of 2.50x; ours takes 2.00 ms, its "
+        r"- 2-D decoder, 352, forward, against eager, 2d-decoder-352-b1: 2.000x of 2.50x; ours takes 2.00 ms, its "
         r"products alone \d+.\d\d ms \(sgemm 75.0 GFLOP/s, stream 20.0 GB/s\).",
         found,
     )
