@@ -3,24 +3,19 @@
 import hashlib
 import json
 import tempfile
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from sdi_plugin import files, frameworks
 from sdi_plugin.checkpoint import Card
-from sdi_plugin.deploy import compressing, quantizing, runtimes
+from sdi_plugin.deploy import compressing, quantizing, verifying
 from sdi_plugin.deploy.graph import Graph, trace
-from sdi_plugin.deploy.graph_backend import SIDECAR, GraphBackend
+from sdi_plugin.deploy.graph_backend import SIDECAR
 from sdi_plugin.deploy.loading import Loaded, load
 from sdi_plugin.deploy.predictor import LARGEST, TILE, Predictor
 from sdi_plugin.deploy.runtimes import PRECISIONS, Array
@@ -28,10 +23,6 @@ from sdi_plugin.deploy.runtimes import PRECISIONS, Array
 FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "pt2": "model.pt2"}
 # Of the difference to eager torch, relative to the largest logit.
 BOUNDS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.2}
-_VOLUMES = ((2, 3, 4), (3, 2, 2), (4, 4, 3))  # times the smallest size
-_SIZES = ((96, 96), (97, 130), (352, 352), (64, 200), (480, 640))
-
-Cases = list[tuple[Array, Array]]  # images, and torch's logits for them
 
 
 @dataclass(frozen=True)
@@ -130,13 +121,14 @@ def export(
     with files.folder(out, into=True) as folder:
         file = folder / FORMATS[format]
         floats = _write(graph, model.channels, multiple or (32,) * model.dim, file, precision, images)
-        given = _pixels(model, _sizes(fixed if raw else None, multiple), inside) if images is None else images[:8]
-        cases = [(each, _eager(graph, each)) for each in given]
+        sizes = verifying.sizes(fixed if raw else None, multiple)
+        given = verifying.pixels(model, sizes, inside) if images is None else images[:8]
+        cases = [(each, verifying.eager(graph, each)) for each in given]
         sidecar = _describe(file, card, cases[0], fixed, inside, raw, precision)
         sidecar["multiple"] = multiple
         sidecar["tiles"] = {"above_pixels": LARGEST, "tile": TILE, "overlap": predictor.overlap} if predictor else None
         (folder / SIDECAR).write_text(json.dumps(sidecar))
-        found = _verify(folder / SIDECAR, format, cases)
+        found = verifying.verify(folder / SIDECAR, format, cases)
         bound = BOUNDS[precision]
         good = {name: each for name, each in found.items() if each["relative_error"] <= bound}
         if not good:
@@ -279,67 +271,3 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime", "openvino")
 
 def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _sizes(fixed: tuple[int, int] | None, multiple: Sequence[int] | None) -> list[tuple[int, ...]]:
-    if fixed:
-        return [fixed] * len(_SIZES)
-    if multiple is None:
-        return list(_SIZES)
-    if len(multiple) == 3:
-        return [tuple(a * b for a, b in zip(multiple, factors, strict=True)) for factors in _VOLUMES]
-    return [tuple(-(-axis // step) * step for axis, step in zip(size, multiple, strict=True)) for size in _SIZES]
-
-
-def _pixels(model: Loaded, sizes: Sequence[tuple[int, ...]], inside: bool) -> list[Array]:
-    """Images with structure at every scale, as photographs have it, in batches of 1 and 3."""
-    generator = torch.Generator().manual_seed(0)
-    mode, finest = ("bilinear", 8) if model.dim == 2 else ("trilinear", 6)
-    found = []
-    for index, size in enumerate(sizes):
-        shape = 1 + index % 2 * 2, model.channels
-        octaves = [torch.rand(*shape, *[2**n] * model.dim, generator=generator) for n in range(2, finest)]
-        images = torch.stack([F.interpolate(each, size, mode=mode) for each in octaves]).mean(0) * 255
-        found.append((images if inside else (images - 127.5) / 50).numpy())
-    return found
-
-
-def _verify(sidecar: Path, format: str, cases: Cases) -> dict[str, dict[str, Any]]:
-    """For each runtime that is installed the largest difference, relative to the largest logit, and its time."""
-    found = {}
-    for name in runtimes.installed(format):
-        backend = GraphBackend(sidecar, name)
-        errors = [_difference(backend, *case) for case in cases]
-        images, expected = cases[min(2, len(cases) - 1)]
-        backend.expect(images.shape[2:])
-        errors.append(_difference(backend, images, expected))
-        found[name] = {
-            "version": frameworks.version(name),
-            "relative_error": max(errors),
-            "milliseconds": _milliseconds(backend, images),
-        }
-    return found
-
-
-def _difference(backend: GraphBackend, images: Array, expected: Array) -> float:
-    return float(np.abs(backend(images) - expected).max() / np.abs(expected).max())
-
-
-def _milliseconds(backend: GraphBackend, images: Array) -> float:
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        backend(images)
-        times.append(time.perf_counter() - start)
-    return round(median(times) * 1e3, 3)
-
-
-@torch.no_grad()
-def _eager(graph: Graph, pixels: Array) -> Array:
-    """The logits by torch's own resizing and, where they are built, our kernels."""
-    images = resized = torch.from_numpy(pixels)
-    if graph.size is not None and not graph.raw:
-        resized = F.interpolate(images, graph.size, mode="bilinear", antialias=True)
-    logits: Tensor = graph.model((resized - graph.mean) / graph.std)
-    same = logits.shape[2:] == images.shape[2:]
-    return (logits if same else F.interpolate(logits, images.shape[2:], mode="bilinear")).numpy()

@@ -1,9 +1,7 @@
 """Predictions for many files: batches, records of what is finished, bad files, areas and metrics."""
 
-import csv
 import glob
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,8 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sdi_plugin import files
-from sdi_plugin.deploy import images, results, scores
+from sdi_plugin.deploy import images, results, scores, tables
 from sdi_plugin.deploy.images import ImageError, Picture
 from sdi_plugin.deploy.predictor import Predictor
 
@@ -153,7 +150,8 @@ def predict(
         except (ImageError, MemoryError) as error:
             finish(item, [], str(error) or type(error).__name__)
     records = [record for item in items if (record := _record(out, item, settings))]
-    _tables(out, records, summary, predictor, truths)
+    rows = (row for record in records for row in record)
+    summary.metrics = tables.write(out, rows, truths, predictor.card)
     return summary
 
 
@@ -284,39 +282,3 @@ def _record(out: Path, item: Item, settings: str) -> list[dict[str, Any]] | None
         return found["rows"] if found["key"] == _key(item, settings) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _tables(
-    out: Path,
-    records: list[list[dict[str, Any]]],
-    summary: Summary,
-    predictor: Predictor,
-    truths: dict[str, Path] | None,
-) -> None:
-    rows = [row for record in records for row in record]
-    out.mkdir(parents=True, exist_ok=True)
-    areas = [["file", "page", "width", "height", "label", "pixels", "share"]]
-    for row in rows:
-        place = [row["file"], row["page"], row["width"], row["height"]]
-        total = row["width"] * row["height"]
-        areas += [[*place, label, pixels, f"{pixels / total:.6f}"] for label, pixels in row["pixels"].items()]
-    files.write(out / "areas.csv", _csv(areas))
-    scored = [row for row in rows if row.get("scores")]
-    if truths is not None and scored:
-        from sdi_plugin.deploy import report
-
-        each, summary.metrics = scores.metrics(scored)
-        names = [name for name in each[0] if name != "name"]
-        files.write(out / "metrics.csv", _csv([names, *([_number(row[name]) for name in names] for row in each)]))
-        results.write_json(out / "metrics.json", {k: v if v == v else None for k, v in summary.metrics.items()})
-        report.write(out, truths, each, summary.metrics, predictor.card)
-
-
-def _number(value: Any) -> Any:
-    return f"{value:.6f}" if isinstance(value, float) else value
-
-
-def _csv(rows: list[list[Any]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()

@@ -1,4 +1,4 @@
-"""The fused op in torch: compilation, export, transforms, autocast, FLOPs; and what it refuses.
+"""The fused op in torch: compilation, export, transforms, autocast; and what it refuses.
 
 contract.py has what each backend promises.
 """
@@ -10,13 +10,11 @@ from inspect import signature
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.memory import saved_bytes
 from sdi_plugin import SDISkip, ops
 from sdi_plugin.ops import (
     cpu,
-    flops,  # noqa: F401  registers the formulas
     gpu,
     library,
     reference,
@@ -322,41 +320,6 @@ def test_kernels_of_other_sizes_go_to_the_reference():
     weights = [w[..., 1:2, 1:2].contiguous() for w in weights]
     expected = reference.resize_smooth_multiply(xs, weights, biases, 0)
     assert torch.equal(ops.resize_smooth_multiply(xs, weights, biases, 0), expected)
-
-
-def test_flops_are_counted_and_fewer_than_eager():
-    xs, weights, biases = [[t.requires_grad_() for t in group] for group in single(make_case((32, 32), 4, channels=32))]
-    counts = []
-    for function in (fused, eager):
-        with FlopCounterMode(display=False) as counter:
-            function(xs, weights, biases, 0).sum().backward()
-        counts.append(counter.get_total_flops())
-    dense = 2 * 2 * 32 * 32 * 32 * 32 * 9
-    forward = sum(dense // 4**j for j in range(4))
-    assert counts[0] == 4 * forward
-    assert counts[0] < counts[1]
-
-
-def test_flops_of_backward_are_those_of_what_it_computes():
-    xs, weights, biases = single(make_case((32, 32), 2, channels=32, targets=2))
-    weights = [w.requires_grad_() for w in weights]
-    with FlopCounterMode(display=False) as counter:
-        fine, _ = library.fused(xs, weights, biases, [0, 1], torch.float32)
-        forward = counter.get_total_flops()
-        fine.sum().backward()
-    dense = 2 * 2 * 32 * 32 * 32 * 32 * 9
-    assert forward == dense + dense // 4 + 2 * dense // 4
-    # Backward recomputes the first target's terms, and computes the gradients of their weights.
-    assert counter.get_total_flops() - forward == 2 * (dense + dense // 4)
-
-
-def test_flops_of_a_volume_are_those_of_the_products_on_the_targets_planes():
-    """The depth is interpolated before the product: a coarser level costs as much as its plane is smaller."""
-    xs, weights, biases = single(make_case((16, 16, 16), 3, channels=32))
-    with FlopCounterMode(display=False) as counter:
-        fused(xs, weights, biases, 0)
-    dense = 2 * 2 * 16**3 * 32 * 32 * 27
-    assert counter.get_total_flops() == sum(dense // 4**j for j in range(3))
 
 
 def test_the_environment_variable_forces_the_reference():

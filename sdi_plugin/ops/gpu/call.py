@@ -13,11 +13,10 @@ from sdi_plugin.ops import reference
 from sdi_plugin.ops.gpu import INTERPRETED, launch, schedule, tuning
 from sdi_plugin.ops.gpu.chunk import Chunk
 from sdi_plugin.ops.gpu.entries import Request, Tile
+from sdi_plugin.ops.gpu.layouts import LAST, channels_last, contiguous, copies, empty, strides_of, with_channels
 from sdi_plugin.ops.gpu.program import Program, Step, Workspace, step
 
-LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _T = TypeVar("_T")
-Layout = tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides
 
 
 class Given(NamedTuple):
@@ -84,7 +83,7 @@ class Plan:
         xs, weights, biases = self.split(layouts)
         last = LAST[xs[0].ndim]
         self.is_last = all(x.is_contiguous(memory_format=last) for x in xs)
-        strides, self.is_in_layout = _strides(weights, last)
+        strides, self.is_in_layout = strides_of(weights, last)
 
         # Whether the kernels read a group's tensors where they are, and write its gradients where they are returned.
         negated = [any(group) for group in self.split(given.negated)]
@@ -114,9 +113,9 @@ class Plan:
             interpreted=INTERPRETED,
         )
         self.schedule = schedule.make(self.request)
-        self.outs = [_channels_last(x_shapes[target], out_channels) for target in given.targets]
-        self.map_grads = [_channels_last(shape, channels) for shape in x_shapes]
-        self.weight_strides = weights[0].stride() if self.is_in_layout else _contiguous(self.weight_shape)
+        self.outs = [with_channels(x_shapes[target], out_channels) for target in given.targets]
+        self.map_grads = [with_channels(shape, channels) for shape in x_shapes]
+        self.weight_strides = weights[0].stride() if self.is_in_layout else contiguous(self.weight_shape)
         self.packed = Workspace()
         self.packed.add(math.prod(self.schedule.kernels), self.dtype)
         self.packed.add(math.prod(self.schedule.biases), self.accumulator)
@@ -126,7 +125,7 @@ class Plan:
 
     def forward(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """The results, one for each target, and what backward can read instead of weights and biases."""
-        outs = [_empty(layout, self.given.out_dtype, self.device) for layout in self.outs]
+        outs = [empty(layout, self.given.out_dtype, self.device) for layout in self.outs]
         packed = self.pack(tensors)
         memory = [*self._maps(tensors), *outs]
 
@@ -150,7 +149,7 @@ class Plan:
         """The gradients of the maps, the weights and the biases; of a group that is not needed, an empty list."""
         needs = needs_maps, needs_weights
         dtypes = self.given.dtypes[: self.levels] if needs_maps else ()
-        maps = [_empty(*of, self.device) for of in zip(self.map_grads, dtypes, strict=False)]
+        maps = [empty(*of, self.device) for of in zip(self.map_grads, dtypes, strict=False)]
         weights, biases = self._parameter_grads() if needs_weights else ((), ())
         grads = [channels_last(grad) for grad in grads]
         grad_dtypes = tuple([grad.dtype for grad in grads])
@@ -172,8 +171,8 @@ class Plan:
         _, own_weights, own_biases = self.split(tensors)
         return (
             maps,
-            weights if self.writes_weights else _copies(weights, own_weights),
-            biases if self.writes_biases else _copies(biases, own_biases),
+            weights if self.writes_weights else copies(weights, own_weights),
+            biases if self.writes_biases else copies(biases, own_biases),
         )
 
     def pack(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -216,8 +215,8 @@ class Plan:
         terms = range(self.levels * len(self.targets))
         weight, bias = (self.weight_shape, self.weight_strides), (self.weight_shape[:1], (1,))
         return (
-            [_empty(weight, self.weight_dtype, self.device) for _ in terms],
-            [_empty(bias, self.bias_dtype, self.device) for _ in terms],
+            [empty(weight, self.weight_dtype, self.device) for _ in terms],
+            [empty(bias, self.bias_dtype, self.device) for _ in terms],
         )
 
     def _pack_program(self) -> Program:
@@ -328,50 +327,9 @@ def allows_tf32() -> bool:
     return torch.backends.cudnn.allow_tf32
 
 
-def channels_last(x: Tensor) -> Tensor:
-    """x with (B, *S, C) in memory, and with its sign."""
-    x = x.resolve_neg()
-    last = LAST[x.ndim]
-    return x if x.is_contiguous(memory_format=last) else x.contiguous(memory_format=last)
-
-
-def _empty(layout: Layout, dtype: torch.dtype | None, device: torch.device) -> Tensor:
-    return torch.empty_strided(*layout, dtype=dtype, device=device)
-
-
-def _contiguous(shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple([math.prod(shape[i + 1 :]) for i in range(len(shape))])
-
-
-def _channels_last(like: Sequence[int], channels: int) -> Layout:
-    """(B, channels, *S), with exact channels-last strides: torch's memory formats leave those of axes of one open."""
-    batch, _, *size = like
-    image, *rest = _contiguous((batch, *size, channels))
-    return (batch, channels, *size), (image, 1, *rest[:-1])
-
-
 def _common(dtypes: Sequence[torch.dtype]) -> torch.dtype:
     """The dtype of all, or one that holds them."""
     return reduce(torch.promote_types, dtypes)
-
-
-def _copies(tensors: Sequence[Tensor], likes: Sequence[Tensor]) -> list[Tensor]:
-    return [torch.empty_like(like).copy_(t) for t, like in zip(tensors, likes, strict=bool(tensors))]
-
-
-def _strides(weights: Sequence[Tensor], last: torch.memory_format) -> tuple[tuple[int, int, int], bool]:
-    """The strides of output channel, input channel and tap of the weights if all have one dense layout, and True.
-
-    Otherwise, and False, those of contiguous ones.
-    """
-    first, strides = weights[0], weights[0].stride()
-    tap = strides[-1]
-    nested = tuple([tap * 3**i for i in reversed(range(len(strides) - 2))])
-    is_dense = first.is_contiguous() or first.is_contiguous(memory_format=last)
-    if is_dense and strides[2:] == nested and all(weight.stride() == strides for weight in weights):
-        return (strides[0], strides[1], tap), True
-    taps = math.prod(first.shape[2:])
-    return (first.shape[1] * taps, taps, 1), False
 
 
 def _lowest(dtypes: set[torch.dtype]) -> torch.dtype:

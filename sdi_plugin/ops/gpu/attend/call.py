@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sdi_plugin.ops.gpu import INTERPRETED
 from sdi_plugin.ops.gpu.attend import schedule
-from sdi_plugin.ops.gpu.call import LAST, allows_tf32, take
+from sdi_plugin.ops.gpu.call import allows_tf32, take
+from sdi_plugin.ops.gpu.layouts import LAST
 from sdi_plugin.ops.gpu.program import Program, Step, Workspace, step
 from sdi_plugin.ops.plain import accumulator, empty_result, is_channels_last
 
