@@ -4,8 +4,6 @@ import pytest
 import torch
 
 from sdi_plugin import ops
-from sdi_plugin.ops import dispatch, gpu
-from sdi_plugin.ops.gpu import launch
 from sdi_plugin.ops.gpu.attend import call
 from tests.ops.attention import make
 
@@ -24,32 +22,6 @@ def step(groups):
     outs = ops.attend_and_reduce_stage(*groups)
     leaves = [t for group in groups for t in group if t.requires_grad]
     return outs, torch.autograd.grad(outs, leaves, [torch.ones_like(out) for out in outs])
-
-
-@pytest.fixture
-def launched(monkeypatch):
-    """The launches as they happen: the kernel's name, whether it was prepared anew, and its operands' addresses."""
-    launches = []
-
-    def addresses(operands):
-        return [[t.data_ptr() for t in o] if isinstance(o, (tuple, list)) else o.data_ptr() for o in operands]
-
-    def run(planned, accumulator, *operands):
-        launches.append((planned.kernel, True, addresses(operands)))
-        return lambda pointers, stream: launches.append((planned.kernel, False, [*map(_listed, pointers)]))
-
-    monkeypatch.setattr(launch, "run", run)
-    monkeypatch.setattr(launch, "stream", lambda device: 0)
-    monkeypatch.setattr("sdi_plugin.ops.gpu.program.INTERPRETED", False)
-    monkeypatch.setattr(dispatch, "backend_of", lambda device: gpu)
-    monkeypatch.setattr(gpu, "serves", lambda device: True)
-    call.plan.cache_clear()
-    yield launches
-    call.plan.cache_clear()
-
-
-def _listed(operand):
-    return list(operand) if isinstance(operand, tuple) else operand
 
 
 @pytest.mark.parametrize("last", [True, False], ids=["channels-last", "contiguous"])

@@ -14,7 +14,10 @@ from tests.ops.attention import NAMES, make, nans, run
 from tests.ops.gpu import interpreter
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-pytestmark = pytest.mark.skipif(not gpu.serves(DEVICE), reason="no GPU, and TRITON_INTERPRET is not 1")
+pytestmark = [
+    pytest.mark.skipif(not gpu.serves(DEVICE), reason="no GPU, and TRITON_INTERPRET is not 1"),
+    pytest.mark.usefixtures("exact_float32"),
+]
 
 if gpu.INTERPRETED:
     interpreter.configure()
@@ -27,15 +30,6 @@ SHAPES = {  # batch, channels in, channels out, size
     "one-column": (1, 80, 70, (9, 1)),
     "3d": (1, 8, 4, (2, 3, 4)),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _exact_float32():
-    """The reference's float32, too, is IEEE's: TF32 would hide what the kernels add."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def on_device(case):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sdi_plugin import ops
-from sdi_plugin.ops import dispatch, gpu, library
-from sdi_plugin.ops.gpu import call, launch, tuning
+from sdi_plugin.ops import library
+from sdi_plugin.ops.gpu import tuning
 
 SIZES, CHANNELS, TARGETS = ((6, 5), (3, 3)), 8, (0, 1)
 
@@ -19,31 +19,6 @@ def make_case(sizes=SIZES, dtype=torch.float32, channels=CHANNELS):
         [torch.randn(channels, channels, 3, 3, dtype=dtype) for _ in terms],
         [torch.randn(channels, dtype=dtype) for _ in terms],
     ]
-
-
-@pytest.fixture
-def launched(monkeypatch):
-    """The launches as they happen: the kernel's name, whether it was prepared anew, and its addresses."""
-    launches = []
-
-    def addresses(operands):
-        return [[t.data_ptr() for t in o] if isinstance(o, (tuple, list)) else o.data_ptr() for o in operands]
-
-    def run(planned, accumulator, *operands):
-        launches.append((planned.kernel, True, addresses(operands)))
-        return lambda pointers, stream: launches.append(
-            (planned.kernel, False, [list(p) if isinstance(p, tuple) else p for p in pointers])
-        )
-
-    monkeypatch.setattr(launch, "run", run)
-    monkeypatch.setattr(launch, "stream", lambda device: 0)
-    monkeypatch.setattr("sdi_plugin.ops.gpu.program.INTERPRETED", False)
-    monkeypatch.setattr(dispatch, "backend_of", lambda device: gpu)
-    monkeypatch.setattr(gpu, "serves", lambda device: True)
-    monkeypatch.setattr(library, "_known", {})
-    call.plan.cache_clear()
-    yield launches
-    call.plan.cache_clear()
 
 
 def forward(case, targets=TARGETS, **options):

@@ -18,19 +18,13 @@ from tests.ops.contract import KernelContract
 from tests.ops.gpu import interpreter
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-pytestmark = pytest.mark.skipif(not gpu.serves(DEVICE), reason="no GPU, and TRITON_INTERPRET is not 1")
+pytestmark = [
+    pytest.mark.skipif(not gpu.serves(DEVICE), reason="no GPU, and TRITON_INTERPRET is not 1"),
+    pytest.mark.usefixtures("exact_float32"),
+]
 
 if gpu.INTERPRETED:
     interpreter.configure()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _exact_float32():
-    """The reference's float32, too, is IEEE's: TF32 would hide what the kernels add."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 class TestGpu(KernelContract):
