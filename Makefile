@@ -79,7 +79,7 @@ frameworks: .venv/.test
 	$(MALLOC) OMP_WAIT_POLICY=PASSIVE $(BIN)/python -W ignore .ci/frameworks.py $(WORD)
 
 faults fuzz soak numerics: .venv/.test
-	$(TESTS) $(if $(filter faults,$@),$(TWO)) -m slow tests/reliability/test_$@.py --seconds 480 --kills 20 --record runs/reliability $(RELIABILITY)
+	$(TESTS) $(if $(filter faults soak,$@),$(TWO)) -m slow tests/reliability/test_$@.py --seconds 480 --kills 20 --record runs/reliability $(RELIABILITY)
 
 bench: .venv/.bench
 	$(MALLOC) $(BIN)/python -m benchmarks.sdi $(BENCH)

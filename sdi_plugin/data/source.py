@@ -93,7 +93,7 @@ class Source:
     def _add_archive(self, path: Path, prefix: str) -> None:
         try:
             archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except Exception as error:  # BadZipFile, NotImplementedError for a version, errors from decoding names ...
             raise DataError(
                 f"{path} is not a readable zip archive ({error}). It may be truncated: download it again, or remove it "
                 "from the source."

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 
+from sdi_plugin.deploy import large
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MAX_PIXELS = 2**30  # per page: against files that expand to more memory than there is
 
@@ -40,7 +42,7 @@ class Picture:
         channels: of the arrays that the methods return, 1 or 3.
     """
 
-    image: Image.Image
+    image: Image.Image | large.LargeImage
     channels: int
 
     @property
@@ -50,7 +52,7 @@ class Picture:
 
     def crop(self, top: int, left: int, bottom: int, right: int) -> Array:
         """A rectangle as (C, H, W)."""
-        return self._array(self.image.crop((left, top, right, bottom)))
+        return self._array(self._part((left, top, right, bottom)))
 
     def resized(self, size: tuple[int, int]) -> Array:
         """The whole as (C, *size), bilinear with antialiasing, as the demo and torchvision train."""
@@ -69,8 +71,12 @@ class Picture:
 
     def rgb(self, top: int, bottom: int) -> Image.Image:
         """Rows of the page for people to look at."""
-        part = self.image.crop((0, top, self.image.width, bottom))
+        part = self._part((0, top, self.image.width, bottom))
         return (part.convert("L") if part.mode == "F" else part).convert("RGB")
+
+    def _part(self, box: large.Box) -> Image.Image:
+        with _explained():  # of a large image, a part may be the first that is damaged
+            return self.image.crop(box)
 
     def _array(self, part: Image.Image) -> Array:
         pixels = np.asarray(part, dtype=np.float32)
@@ -99,27 +105,35 @@ def pages(path: Path, channels: int) -> Iterator[Picture]:
                 image.seek(index)
                 if image.width * image.height > MAX_PIXELS:
                     raise ImageError(f"expected at most {MAX_PIXELS} pixels, got {image.width} x {image.height}")
-                image.load()
-                page = image if count == 1 else image.copy()  # seek replaces the pixels
-                if page.getexif().get(Base.Orientation, 1) != 1:
-                    page = ImageOps.exif_transpose(page)
-                picture = from_image(page, channels)
+                found = large.opened(path, image, index, lambda part: _converted(part, channels))
+                picture = Picture(found, channels) if found else from_image(_loaded(image, count), channels)
             yield picture
 
 
 def from_image(image: Image.Image, channels: int) -> Picture:
     """An image of Pillow, in any of its modes; see `pages`."""
+    return Picture(_converted(image, channels), channels)
+
+
+def _loaded(image: Image.Image, pages: int) -> Image.Image:
+    image.load()
+    page = image if pages == 1 else image.copy()  # seek replaces the pixels
+    return page if page.getexif().get(Base.Orientation, 1) == 1 else ImageOps.exif_transpose(page)
+
+
+def _converted(image: Image.Image, channels: int) -> Image.Image:
+    """An image in the modes of a `Picture`."""
     if channels not in (1, 3):
         raise ImageError(f"the network takes {channels} channels; image files have 1 or 3")
     if image.mode.startswith("I"):
-        return Picture(_from_16_bits(image), channels)
+        return _from_16_bits(image)
     if image.mode == "F":
         raise ImageError("floating-point pixels, whose range is not known. Save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     wanted = "L" if channels == 1 or image.mode in ("1", "L") else "RGB"
-    return Picture(image if image.mode == wanted else image.convert(wanted), channels)
+    return image if image.mode == wanted else image.convert(wanted)
 
 
 def from_array(array: NDArray[Any], channels: int) -> Picture:
@@ -159,4 +173,4 @@ def _explained() -> Iterator[None]:
     except (ImageError, FileNotFoundError):
         raise
     except Exception as error:  # Pillow's decoders raise anything on damaged files
-        raise ImageError(f"unreadable: {error}") from error
+        raise ImageError(f"unreadable: {' '.join(str(error).split())}") from error

@@ -93,8 +93,8 @@ class Predictor:
         assumed: what the checkpoint does not say and was assumed, in words; the empty string where nothing was.
 
     Convention:
-        One channel: sigmoid, foreground from the threshold on. More: softmax, the most probable label. Memory: the
-        decoded image, one band of tiles, and the mask.
+        One channel: sigmoid, foreground from the threshold on. More: softmax, the most probable label. Memory: one band
+        of tiles, the mask, and the decoded image, unless it is large and libvips decodes it to a file (extra deploy).
 
     Raises:
         ValueError: an argument out of range, a network for volumes, a graph that its runtime cannot read or run; see

@@ -120,9 +120,19 @@ def zip_source(path):
     return path
 
 
-def test_truncated_zip_is_an_error(tmp_path):
+def truncated(content):
+    return content[:-40]
+
+
+def of_a_later_version(content):
+    entry = content.index(b"PK\x01\x02")  # of the directory; the version that it needs follows
+    return content[: entry + 6] + b"\xc2\x00" + content[entry + 8 :]
+
+
+@pytest.mark.parametrize("damage", [truncated, of_a_later_version], ids=lambda damage: damage.__name__)
+def test_unreadable_zip_is_an_error(tmp_path, damage):
     source = zip_source(tmp_path / "in.zip")
-    source.write_bytes(source.read_bytes()[:-40])
+    source.write_bytes(damage(source.read_bytes()))
     with pytest.raises(DataError, match="not a readable zip archive"):
         prepare("etis", source, tmp_path / "out")
 

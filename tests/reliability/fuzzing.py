@@ -23,7 +23,7 @@ from PIL import Image
 from sdi_plugin import SDI, SDISkip, UNetV2Decoder, checkpoint, data
 from sdi_plugin.checkpoint import CheckpointError
 from sdi_plugin.data import masks, pixels
-from sdi_plugin.deploy import images
+from sdi_plugin.deploy import images, large
 from tests.reliability import models
 from tests.reliability.target import Generator, Target, mutated
 
@@ -97,6 +97,15 @@ def _construct(path: Path) -> None:
     (SDI, SDISkip, UNetV2Decoder)[int(which)](*arguments, **named)
 
 
+def _read_as_large(path: Path) -> None:
+    """By libvips, also small images; none is so large that decoding it takes seconds."""
+    large.PIXELS, images.MAX_PIXELS = 0, 2**24
+    for picture in images.pages(path, 3):
+        height, width = picture.size
+        picture.crop(0, 0, min(height, 64), min(width, 64))
+        picture.crop(height - 1, width - 1, height, width)
+
+
 def _prepare(path: Path) -> None:
     data.prepare("etis", path, path.with_name("prepared"), skip_bad=True)
 
@@ -128,6 +137,7 @@ TARGETS: dict[str, Target] = {
     "images": Target(
         lambda g: mutated(g.choice(PICTURES), g), lambda path: list(images.pages(path, 3)), (images.ImageError,)
     ),
+    "images, large": Target(lambda g: mutated(g.choice(PICTURES), g), _read_as_large, (images.ImageError,)),
     "masks": Target(lambda g: mutated(g.choice([MASK, *PICTURES]), g), masks.read, (pixels.PixelError,)),
     "archives": Target(_archive, _prepare, (data.DataError, data.WriteError), writes=True, file="case.zip"),
     "arguments": Target(_arguments, _construct, (ValueError, TypeError)),
