@@ -46,7 +46,7 @@ def parts() -> dict[str, Callable[[], str]]:
     kills = ("command", "SIGKILLs", "started anew", "unbroken (s)")
     cases = ("input", "cases", "refused", "read", "undocumented", "slowest (s)")
     trainings = ("training", "steps", "shapes", "before (MiB)", "after (MiB)", "peak growth")
-    threads = ("threads", "shapes", "calls", "calls with other bits")
+    threads = ("run", "shapes", "calls", "calls with other bits")
     return {
         "faults": lambda: _table("faults", kills, _kill),
         "disks": lambda: _table("faults", ("command and disk", "exit status", "left behind"), _disk, said=False),
@@ -96,7 +96,7 @@ def _training(name: str, row: Mapping[str, Any]) -> Row | None:
 def _threads(name: str, row: Mapping[str, Any]) -> Row | None:
     if "threads" not in row:
         return None
-    return row["threads"], f"{row['shapes']:,}", f"{row['calls']:,}", row["different"]
+    return name, f"{row['shapes']:,}", f"{row['calls']:,}", row["different"]
 
 
 def _numbers(name: str, row: Mapping[str, Any]) -> Row:

@@ -9,19 +9,34 @@ import sys
 
 import pytest
 
+from tests.ops.cpu import sanitized
 from tests.reliability.tasks import ROOT, variables
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(36000)]
 # Of the time, which two processes share: 2,000 steps on fresh sizes take the longest, and no fewer fill the caches.
-SHARES = {"2d-fresh": 0.7, "3d-fresh": 0.7, "2d": 0.2, "3d": 0.3, "threads": 0.1}
+SHARES = {"2d-fresh": 0.6, "3d-fresh": 0.6, "2d": 0.2, "3d": 0.3, "threads": 0.1}
+SANITIZED = 0.1  # for each
+
+
+def command(name: str, seconds: float) -> list[str]:
+    return ["-W", "ignore", "-m", "tests.reliability.soak", name, str(seconds)]
 
 
 @pytest.mark.parametrize("name", SHARES)
 def test_memory_is_flat_and_bits_are_equal(name, seconds, note):
     if "fresh" in name and seconds < 300:
         pytest.skip("memory for new shapes is flat once their plans fill their bounds: make soak")
-    command = [sys.executable, "-W", "ignore", "-m", "tests.reliability.soak", name, str(seconds * SHARES[name])]
-    done = subprocess.run(command, env=variables(), cwd=ROOT, capture_output=True, text=True)
+    arguments = [sys.executable, *command(name, seconds * SHARES[name])]
+    done = subprocess.run(arguments, env=variables(), cwd=ROOT, capture_output=True, text=True)
     if done.stdout.startswith("{"):
         note(name, **json.loads(done.stdout))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", sanitized.FLAGS)
+def test_threads_are_clean(kind, seconds, note, tmp_path):
+    if seconds < 300:
+        pytest.skip("tests/ops/cpu/test_sanitizers.py has the builds; with many shapes: make soak")
+    done = sanitized.run(kind, command("threads", seconds * SANITIZED), tmp_path, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    note(f"threads, {kind} sanitizer", **json.loads(done.stdout))
