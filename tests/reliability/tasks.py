@@ -85,12 +85,13 @@ def nnunet(folder: Path) -> Task:
     return Task(lambda out: [*PYTHON, nnunet_training.__file__, str(folder / "data"), str(out)], state)
 
 
+# The longest first, so that two processes end together.
 TASKS: dict[str, Callable[[Path], Task]] = {
+    "MMSegmentation": mmsegmentation,
+    "nnU-Net": nnunet,
     "demo": demo,
     "convert": convert,
     "data prepare": prepare,
-    "MMSegmentation": mmsegmentation,
-    "nnU-Net": nnunet,
 }
 
 

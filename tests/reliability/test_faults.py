@@ -43,21 +43,19 @@ def test_a_command_that_is_killed_often_ends_as_an_unbroken_one(name, tmp_path, 
     killed = runs = 0
     while killed < kills:
         runs += 1
-        out = tmp_path / f"killed-{runs}"
-        while killed < kills and not (task.once and out.exists()):
+        out, finished = tmp_path / f"killed-{runs}", False
+        while not finished:
             process = start(task, out)
+            moment = generator.uniform(0.3, 1.0) * whole if killed < kills else None
             try:
-                printed, _ = process.communicate(timeout=generator.uniform(0.3, 1.0) * whole)
+                printed, _ = process.communicate(timeout=moment)
             except subprocess.TimeoutExpired:
                 kill(process)
                 killed += 1
+                finished = task.once and out.exists()
             else:
                 assert process.returncode == 0, printed
-                break
-        if not (task.once and out.exists()):
-            process = start(task, out)
-            printed, _ = process.communicate()
-            assert process.returncode == 0, printed
+                finished = True
         assert task.state(out) == expected
         shutil.rmtree(out) if out.is_dir() else out.unlink()
     left = {path.name for path in tmp_path.iterdir() if "killed" in path.name}
