@@ -129,7 +129,9 @@ def test_the_memory_target_and_the_plans_name_are_arguments_as_in_nnunet(plan):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not ops.backends()["cpu"]["available"], reason="the estimate holds where a fused op is available")
-@pytest.mark.parametrize("patch", benchmark.MEDIUM)
+@pytest.mark.parametrize(
+    "patch", [pytest.param(patch, marks=pytest.mark.long if "3-D" in patch else ()) for patch in benchmark.MEDIUM]
+)
 def test_the_estimate_is_near_the_peak_of_a_step(patch):
     """Relative to nnU-Net's own network, as its planners use it."""
 
