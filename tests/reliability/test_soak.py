@@ -13,8 +13,8 @@ from tests.ops.cpu import sanitized
 from tests.reliability.tasks import ROOT, variables
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(36000)]
-# Of the time, which two processes share: 2,000 steps on fresh sizes take the longest, and no fewer fill the caches.
-SHARES = {"2d-fresh": 0.6, "3d-fresh": 0.6, "2d": 0.2, "3d": 0.3, "threads": 0.1}
+# Of the time, which two processes share; trainings end earlier, after 2,000 steps, unless the machine is busy.
+SHARES = {"2d-fresh": 0.7, "3d-fresh": 0.7, "2d": 0.4, "3d": 0.5, "threads": 0.1}
 SANITIZED = 0.1  # for each
 
 
