@@ -21,6 +21,11 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU runs t
 compiled = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the files themselves run")
 
 
+# In every run; in .ci/run as well; and, as they take the longest, in make long alone.
+SOME = "float64_is_exact or several_dtypes or channels_last"
+LONGEST = "any_sizes or wide_windows or (asinh and not odd)"
+
+
 def interpret(*options, timeout, file="test_kernels.py"):
     tests = Path(__file__).with_name(file)
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""}
@@ -34,7 +39,7 @@ def interpret(*options, timeout, file="test_kernels.py"):
 @without_gpu
 @compiled
 def test_some_kernels_in_the_interpreter():
-    interpret("-k", "float64_is_exact or several_dtypes or channels_last", timeout=550)
+    interpret("-k", SOME, timeout=550)
 
 
 @without_gpu
@@ -48,7 +53,7 @@ def test_the_kernels_of_the_attention_in_the_interpreter():
 @without_gpu
 @compiled
 def test_the_kernels_in_the_interpreter():
-    interpret("-k", "not any_sizes", timeout=2900)
+    interpret("-k", f"not ({SOME} or {LONGEST})", timeout=2900)
 
 
 @pytest.mark.slow
@@ -56,8 +61,8 @@ def test_the_kernels_in_the_interpreter():
 @pytest.mark.timeout(3000)
 @without_gpu
 @compiled
-def test_the_kernels_at_any_sizes_in_the_interpreter():
-    interpret("-k", "any_sizes", timeout=2900)
+def test_the_kernels_whose_tests_take_the_longest_in_the_interpreter():
+    interpret("-k", LONGEST, timeout=2900)
 
 
 def test_importing_the_package_does_not_import_triton():
