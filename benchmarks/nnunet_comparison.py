@@ -184,12 +184,16 @@ def call(key: str, *options: str, data: Path, work: Path) -> Any:
 
 def render(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The page with the tables of the stored results."""
-    parts = {key: functools.partial(_section, STUDIES[key], result) for key, result in results.items()}
+    parts = {key: functools.partial(_section, study, results.get(key)) for key, study in STUDIES.items()}
     return markdown.fill(PAGE.read_text(), parts)
 
 
-def _section(study: Study, result: Mapping[str, Any]) -> str:
-    """Per trainer and test set the mean over the seeds, and the lowest and highest; then who won."""
+def _section(study: Study, result: Mapping[str, Any] | None) -> str:
+    """Per trainer and test set the mean over the seeds, and the lowest and highest; then who won, and whether a seed of
+    the next is above one of the winner's.
+    """
+    if result is None:
+        return "Not measured yet."
     folders = sorted(result["runs"][0]["dice"])
     rows, means = [], {}
     for name in study.trainers:
@@ -197,12 +201,15 @@ def _section(study: Study, result: Mapping[str, Any]) -> str:
         if not runs:
             continue
         found = {folder: [run["dice"][folder] for run in runs] for folder in folders}
-        means[name] = statistics.fmean(statistics.fmean(values) for values in found.values())
+        means[name] = [statistics.fmean(run["dice"].values()) for run in runs]
         dice = [f"{statistics.fmean(v):.3f} ({min(v):.3f} to {max(v):.3f})" for v in found.values()]
-        rows.append((name, f"{result['step'][name]:.2f}", runs[0]["steps"], len(runs), *dice))
-    table = markdown.table(("trainer", "seconds per step", "steps", "seeds", *folders), rows)
-    best, *others = sorted(means, key=lambda name: -means[name])
-    return f"{table}\n\nHighest mean: {best}, {means[best]:.3f}; next {others[0]}, {means[others[0]]:.3f}."
+        spent = statistics.fmean(run["seconds"] for run in runs)
+        rows.append((name, f"{result['step'][name]:.2f}", runs[0]["steps"], f"{spent:.0f}", len(runs), *dice))
+    table = markdown.table(("trainer", "seconds per step", "steps", "seconds", "seeds", *folders), rows)
+    best, second, *_ = sorted(means, key=lambda name: -statistics.fmean(means[name]))
+    tie = " Their seeds overlap: a tie." if min(means[best]) <= max(means[second]) else ""
+    highest, next_ = statistics.fmean(means[best]), statistics.fmean(means[second])
+    return f"{table}\n\nHighest mean: {best}, {highest:.3f}; next {second}, {next_:.3f}.{tie}"
 
 
 def stored() -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _origin(name: str, record: Mapping[str, Any]) -> str:
     commit = f"commit {record['commit']}" if record["commit"] else "no commit"
     return (
         f"`make {name}`, {commit}, {machine['cpu']}, {machine['cores']} cores, Python {versions['python']}, torch "
-        f"{versions['torch']}; {seconds / 60:.1f} minutes. Its command: `{record['command']}`."
+        f"{versions['torch']}; {seconds / 60:.1f} minutes of tests."
     )
 
 

@@ -25,7 +25,7 @@ def test_a_record_becomes_its_rows(tmp_path, monkeypatch):
     record = {**on, "commit": "abc", "command": "python", "rows": {"checkpoint": {"cases": 4, **case}}}
     (tmp_path / "fuzz.json").write_text(json.dumps(record))
     text = reliability.parts()["fuzz"]()
-    assert "`make fuzz`, commit abc, a processor, 2 cores, Python 3.11, torch 2.14; 1.0 minutes." in text
+    assert "`make fuzz`, commit abc, a processor, 2 cores, Python 3.11, torch 2.14; 1.0 minutes of tests." in text
     assert "4 cases in all, 4 of them checkpoints" in text
     assert "| checkpoint | 4     | 1       | 2    | 1            | 0.1         |" in text
     assert reliability.parts()["soak"]() == "Not recorded yet: `make soak`."
