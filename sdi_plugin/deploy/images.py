@@ -57,7 +57,7 @@ class Picture:
     def resized(self, size: tuple[int, int]) -> Array:
         """The whole as (C, *size), bilinear with antialiasing, as the demo and torchvision train."""
         height, width = size
-        return self._array(self.image.resize((width, height), Image.Resampling.BILINEAR))
+        return self._array(self._resized((width, height)))
 
     def statistics(self) -> tuple[Array, Array]:
         """Mean and standard deviation of each channel over all pixels, in bands."""
@@ -71,12 +71,21 @@ class Picture:
 
     def rgb(self, top: int, bottom: int) -> Image.Image:
         """Rows of the page for people to look at."""
-        part = self._part((0, top, self.image.width, bottom))
-        return (part.convert("L") if part.mode == "F" else part).convert("RGB")
+        return _seen(self._part((0, top, self.image.width, bottom)))
+
+    def thumbnail(self, largest: int) -> Image.Image:
+        """The page for people to look at, no side longer than `largest`."""
+        scale = min(1, largest / max(self.size))
+        width, height = (max(1, round(side * scale)) for side in (self.image.width, self.image.height))
+        return _seen(self._resized((width, height)))
 
     def _part(self, box: large.Box) -> Image.Image:
         with _explained():  # of a large image, a part may be the first that is damaged
             return self.image.crop(box)
+
+    def _resized(self, size: tuple[int, int]) -> Image.Image:
+        with _explained():
+            return self.image.resize(size, Image.Resampling.BILINEAR)
 
     def _array(self, part: Image.Image) -> Array:
         pixels = np.asarray(part, dtype=np.float32)
@@ -113,6 +122,10 @@ def pages(path: Path, channels: int) -> Iterator[Picture]:
 def from_image(image: Image.Image, channels: int) -> Picture:
     """An image of Pillow, in any of its modes; see `pages`."""
     return Picture(_converted(image, channels), channels)
+
+
+def _seen(part: Image.Image) -> Image.Image:
+    return (part.convert("L") if part.mode == "F" else part).convert("RGB")
 
 
 def _loaded(image: Image.Image, pages: int) -> Image.Image:

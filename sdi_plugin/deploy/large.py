@@ -8,6 +8,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 PIXELS = 2**26  # of a page, above which it is decoded to a file
+_BAND = 2**24  # pixels that are resized at a time
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 # What libvips decodes as Pillow does: for Pillow's modes the bands of libvips' images, and their format.
@@ -39,8 +40,22 @@ class LargeImage:
         return self._convert(Image.frombytes(self._mode, size, self._region.fetch(left, top, *size)))
 
     def resize(self, size: tuple[int, int], resample: Resampling) -> Image.Image:
-        """The whole image at (width, height), which takes the memory of the whole image."""
-        return self.crop((0, 0, self.width, self.height)).resize(size, resample)
+        """The whole image at (width, height), bilinear, band by band."""
+        width, height = size
+        scale = self.height / height
+        rows, support = max(1, int(_BAND / (self.width * scale))), max(1.0, scale)
+        result = None
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            # The filter reaches beyond a band's own rows.
+            first, last = int(max(0, top * scale - support)), min(self.height, int(bottom * scale + support) + 1)
+            band = self.crop((0, first, self.width, last))
+            inside = (0, top * scale - first, self.width, min(bottom * scale, last) - first)
+            resized = band.resize((width, bottom - top), resample, box=inside)
+            result = result or Image.new(resized.mode, size)
+            result.paste(resized, (0, top))
+        assert result is not None
+        return result
 
 
 def opened(

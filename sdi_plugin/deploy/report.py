@@ -12,6 +12,7 @@ from PIL import Image
 from sdi_plugin import files
 from sdi_plugin.checkpoint.card import Card
 from sdi_plugin.deploy import images, page, scores
+from sdi_plugin.deploy.images import Picture
 
 _SIDE = 256  # of the longer side of an image that is shown
 
@@ -42,22 +43,19 @@ def _pictures(
 ) -> Iterator[tuple[str, Image.Image]]:
     for row in map(each.__getitem__, indices):
         name = Path(row["name"])
-        picture = _page(Path(row["file"]), row["page"])
-        width, height = picture.size
-        scale = min(1, _SIDE / max(width, height))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
+        picture = _page(Path(row["file"]), row["page"]).thumbnail(_SIDE)
+        size = picture.size
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # our own mask, of an image that was accepted
         try:
             predicted = np.asarray(Image.open(out / "masks" / f"{name}.png").resize(size, Image.Resampling.NEAREST))
         finally:
             Image.MAX_IMAGE_PIXELS = limit
         truth = Image.fromarray(scores.read(truths[name.name])).resize(size, Image.Resampling.NEAREST)
-        pixels = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
-        yield f"{name}: Dice {row['dice']:.3f}", page.outlined(pixels, np.asarray(truth), predicted == 1)
+        yield f"{name}: Dice {row['dice']:.3f}", page.outlined(np.asarray(picture), np.asarray(truth), predicted == 1)
 
 
-def _page(file: Path, number: int) -> Image.Image:
+def _page(file: Path, number: int) -> Picture:
     for index, picture in enumerate(images.pages(file, 3), 1):
         if index == number:
-            return picture.rgb(0, picture.size[0])
+            return picture
     raise ValueError(f"{file}: expected a page {number}.")

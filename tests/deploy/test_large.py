@@ -55,9 +55,21 @@ def test_a_large_image_has_the_pixels_that_pillow_reads(tmp_path, monkeypatch, i
     assert picture.size == expected.size
     for box in [(0, 0, 30, 48), (7, 5, 30, 20), (0, 47, 1, 48)]:
         np.testing.assert_array_equal(picture.crop(*box), expected.crop(*box))
-    np.testing.assert_array_equal(picture.resized((11, 17)), expected.resized((11, 17)))
+    np.testing.assert_array_equal(np.asarray(picture.thumbnail(40)), np.asarray(expected.thumbnail(40)))
     np.testing.assert_array_equal(np.asarray(picture.rgb(3, 9)), np.asarray(expected.rgb(3, 9)))
     np.testing.assert_array_equal(picture.statistics(), expected.statistics())
+
+
+@pytest.mark.usefixtures("all_large")
+@pytest.mark.parametrize("size", [(11, 17), (1, 1), (300, 40), (299, 7), (500, 401)], ids=str)
+def test_a_large_image_is_resized_in_bands_as_in_one(tmp_path, monkeypatch, size):
+    image = PICTURE.resize((200, 300))
+    image.save(tmp_path / "a.png")
+    monkeypatch.setattr(large, "_BAND", 3000)
+    (picture,) = images.pages(tmp_path / "a.png", 3)
+    found, expected = picture.resized(size), images.from_image(image, 3).resized(size)
+    assert np.abs(found - expected).max() <= 1  # rounded elsewhere
+    assert np.abs(found - expected).mean() < 0.01
 
 
 @pytest.mark.usefixtures("all_large")
