@@ -186,4 +186,5 @@ def _explained() -> Iterator[None]:
     except (ImageError, FileNotFoundError):
         raise
     except Exception as error:  # Pillow's decoders raise anything on damaged files
-        raise ImageError(f"unreadable: {' '.join(str(error).split())}") from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"unreadable: {said}") from error

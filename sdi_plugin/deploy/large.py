@@ -31,7 +31,8 @@ class LargeImage:
         self.width, self.height = pixels.width, pixels.height
         # A region is no operation, of which libvips would keep the last hundred with their files.
         self._region = pyvips.Region.new(pixels)
-        self._mode, self._convert = mode[:4], convert
+        self._mode = "I;16" if mode == "I;16B" else mode  # libvips gives the processor's order of bytes
+        self._convert = convert
 
     def crop(self, box: Box) -> Image.Image:
         """The pixels of a rectangle. The first call decodes the image."""

@@ -21,7 +21,7 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU runs t
 compiled = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the files themselves run")
 
 
-# In every run; in .ci/run as well; and, as they take the longest, in make long alone.
+# Of test_kernels.py: in every run, and in make long alone; all others are in make slow.
 SOME = "float64_is_exact or several_dtypes or channels_last"
 LONGEST = "any_sizes or wide_windows or (asinh and not odd)"
 
