@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 __all__ = ["DeepSupervisionLoss", "StructureLoss", "structure_loss"]
 
-_WINDOW = 31  # the side of the neighbourhood in which a pixel is compared with its surroundings
+_WINDOW = 31  # the side of the neighbourhood in which a pixel is compared with its surroundings; 1 + 2 + 4 + 8 + 16
 
 
 def structure_loss(
@@ -173,12 +173,21 @@ def _check(logits: Tensor, target: Tensor, name: str) -> None:
 
 
 def _local_mean(target: Tensor) -> Tensor:
-    """avgpool_31, one axis after the other: the same mean with 31 terms per axis instead of 31^2 or 31^3 at once."""
-    shape = target.shape
+    """avgpool_31, one axis after the other, with 8 sums an axis instead of 31: of windows of 1, 2, 4, 8 and 16.
+
+    avg_pool2d adds element by element on CPUs, which took 9 % of a training step.
+    """
     for axis in range(2, target.ndim):
-        # Always with two axes: avg_pool3d rejects maps smaller than the window.
-        rows = target.reshape(-1, shape[axis], math.prod(shape[axis + 1 :]))
-        target = F.avg_pool2d(rows, (_WINDOW, 1), stride=1, padding=(_WINDOW // 2, 0)).view(shape)
+        length = target.shape[axis]
+        part = F.pad(target, [0, 0] * (target.ndim - 1 - axis) + [_WINDOW // 2] * 2)
+        total, width = part.narrow(axis, 0, length), 1
+        while 2 * width < _WINDOW:
+            rest = part.shape[axis] - width
+            part = part.narrow(axis, 0, rest) + part.narrow(axis, width, rest)
+            width *= 2
+            # The windows of 1, 2, 4, ... before this one end where it begins.
+            total = total + part.narrow(axis, width - 1, length)
+        target = total / _WINDOW
     return target
 
 

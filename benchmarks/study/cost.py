@@ -48,6 +48,7 @@ def of(protocol: Protocol, networks: list[str], recommended: Any, *, rounds: int
     steps, inferences = {}, {}
     for run in runs:
         model, _ = network.build(Run(_at_random(protocol), run.network, run.setting))
+        model.to(memory_format=torch.channels_last)  # as in training
         measured[run.contender] = {"run": run.to_json(), **_counts(model, run)}
         steps[run.contender], inferences[run.contender] = _step(model, run), _inference(model, run)
     for key, functions in (("step_ms", steps), ("inference_ms", inferences)):
@@ -105,6 +106,7 @@ def _inputs(run: Run) -> tuple[torch.Tensor, torch.Tensor]:
     batch, size = RECIPES[run.protocol.recipe].batch, run.protocol.size
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, size, size, generator=generator)
+    images = images.contiguous(memory_format=torch.channels_last)
     return images, (torch.rand(batch, 1, size, size, generator=generator) > 0.8).float()
 
 

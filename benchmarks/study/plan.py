@@ -14,6 +14,7 @@ from benchmarks.study.store import Document, Store
 
 POLYPS = Protocol()
 ISIC = Protocol(data="isic2018")
+LONG = Protocol(epochs=16)  # what remains of a difference in a longer training
 REFERENCE = "unet"  # whose time is the budget at equal time
 
 
@@ -65,8 +66,10 @@ SEQUENCE: tuple[Factor | Contest, ...] = (
     WIDTH,
     BOUND,
     STEM,
-    Contest(_ALL),
+    Contest(_SHORT),
     Contest(_SHORT, protocol=ISIC),
+    Contest(("recommended", "paper", "unet"), protocol=LONG),
+    Contest(_ALL),
     Contest(_ALL, seeds=5),
     Contest(_ALL, seeds=5, protocol=replace(POLYPS, budget="time")),
     Contest(_SHORT, seeds=5, protocol=ISIC),
@@ -77,7 +80,7 @@ SEQUENCE: tuple[Factor | Contest, ...] = (
     ),
     Contest(("recommended", "paper", "unet"), protocol=replace(POLYPS, size=224)),
     Contest(_SHORT, protocol=replace(POLYPS, encoder="lite2")),
-    Contest(("recommended", "unet"), protocol=replace(POLYPS, start="random", epochs=24)),
+    Contest(("recommended", "unet"), protocol=replace(POLYPS, start="random", epochs=16)),
 )
 _PART_1 = tuple(entry for entry in SEQUENCE if isinstance(entry, Factor))
 

@@ -114,7 +114,7 @@ class Protocol:
     size: int = 128
     encoder: str = "lite0"
     start: str = "imagenet"
-    epochs: int = 6
+    epochs: int = 4
     percent: int = 100
     recipe: str = "study"
     budget: str = "epochs"

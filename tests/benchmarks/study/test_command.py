@@ -31,7 +31,7 @@ def test_bad_input_is_told_in_one_line(here, capsys):
 
 def test_the_plan_is_listed(here, data, tmp_path, capsys):
     assert main(["--list", "--data", str(data), "--out", str(tmp_path), "--only", "isic2018", "unet-s0"]) == 0
-    assert capsys.readouterr().out == "missing isic2018-128-lite0-imagenet-e6/unet-s0\n"
+    assert capsys.readouterr().out == "missing isic2018-128-lite0-imagenet-e4/unet-s0\n"
 
 
 def test_the_papers_recipe_runs_two_steps_of_the_same_code(place):

@@ -135,5 +135,5 @@ def test_bad_settings_are_named(make, message):
 def test_settings_survive_json():
     run = Run(replace(RANDOM, percent=10), "unetv2", replace(PAPER, heads="all", norm="batch"), 3, own_epochs=4)
     assert Run.from_json(run.to_json()) == run
-    assert run.id == "polyps-64-lite0-random-e6-10pc/unetv2-norm=batch-heads=all-s3"
+    assert run.id == "polyps-64-lite0-random-e4-10pc/unetv2-norm=batch-heads=all-s3"
     assert set(run.to_json()["recipe"]) == set(vars(RECIPES["study"]))
