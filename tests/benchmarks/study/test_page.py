@@ -71,6 +71,15 @@ def test_the_page_states_choice_scores_and_losses(store, undrawn):
     assert "Losses: U-Net v2, paper's setting is below smp Unet: -2.00" in text
 
 
+def test_the_page_begins_with_the_answer(store, undrawn):
+    text = text_of(store)
+    assert text.index("## In short") < text.index("## Settings")
+    lines = text.split("## In short")[1].split("##")[0].strip().splitlines()
+    assert len(lines) == 8  # two settings on four protocols
+    polyps = "- polyps, 128 pixels, lite0, ImageNet weights, 4 epochs: U-Net v2, paper's setting against smp Unet, 3 seeds"
+    assert f"{polyps}, validation images: **-2.00 (-2.00 to -2.00), loss**" in lines
+
+
 def test_protocols_are_never_mixed(store, undrawn):
     for protocol, group in page.by_protocol(store).items():
         found = {Run.from_json(document["run"]).protocol for documents in group.values() for document in documents}
