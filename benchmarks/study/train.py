@@ -67,7 +67,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / CHECKPOINT
     model, start = network.build(run, weights)
-    model.to(device, memory_format=torch.channels_last)  # a sixth to a quarter less time on CPUs, for every network
+    model.to(device)
+    model.to(memory_format=torch.channels_last)  # a sixth to a quarter less time on CPUs, for every network
     recipe = RECIPES[run.protocol.recipe]
     optimizer = torch.optim.AdamW(model.parameters(), recipe.rate, weight_decay=recipe.decay)
     trained = Trained(model, start)

@@ -70,8 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError(str(error)) from error
     assumed = f"; assumed: {exported.assumed}" if exported.assumed else ""
     floats = f"; {len(exported.floats)} layers stay in float" if exported.floats else ""
+    refused = "".join(f"; {name} cannot run it ({reason})" for name, reason in exported.refused.items())
     verified = f" in {', '.join(exported.runtimes)}" if exported.runtimes else ""
     report(
         f"{exported.file}; logits differ from torch's by at most {exported.error:.1e} of the largest{verified}"
-        f"{floats}{assumed}"
+        f"{refused}{floats}{assumed}"
     )

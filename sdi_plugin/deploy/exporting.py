@@ -35,6 +35,7 @@ class Exported:
         assumed: as `Predictor.assumed`.
         runtimes: the error of each runtime that was installed, and stayed within the bound.
         floats: the layers that int8 left in float.
+        refused: why a runtime that was installed cannot run the graph, by its name.
 
     Examples:
         >>> from pathlib import Path
@@ -48,6 +49,7 @@ class Exported:
     assumed: str = ""
     runtimes: Mapping[str, float] = field(default_factory=dict)
     floats: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class ExportError(RuntimeError):
@@ -91,9 +93,11 @@ def export(
         Normalisation is inside, unless each image has its own (nnU-Net): such graphs take normalised images.
 
     Raises:
-        ValueError: an argument out of range, a network for volumes; see also `sdi_plugin.load`.
-        ExportError: torch cannot export the network, or its logits differ from torch's by more than 1e-4 of the largest
-            on one of five sizes (fp16 1e-2, bf16 5e-2; int8 0.2 on the images of `calibrate`).
+        ValueError: an argument out of range, another size than the encoder's only one, a network for volumes; see also
+            `sdi_plugin.load`.
+        ExportError: torch cannot export the network, no runtime runs the graph, or its logits differ from torch's by
+            more than 1e-4 of the largest on one of five sizes (fp16 1e-2, bf16 5e-2; int8 0.2 on the images of
+            `calibrate`).
         ImportError: onnx, onnxscript or the runtime of the format is not installed.
 
     Examples:
@@ -107,6 +111,10 @@ def export(
     predictor = Predictor(model, device="cpu") if model.dim == 2 else None  # which knows what is assumed
     if predictor is None and (size not in (None, "dynamic") or calibrate is not None):
         raise ValueError("export: expected no size and no int8 for a network for volumes, which is exported alone.")
+    if model.only_size and size not in (None, model.only_size):
+        raise ValueError(
+            f"export: expected size {model.only_size} or None, which this encoder was built for, got {size}."
+        )
     raw = raw or predictor is None
     model.network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     fixed = None if isinstance(size, str) else model.card.size if size is None else (size[0], size[1])
@@ -130,11 +138,16 @@ def export(
         (folder / SIDECAR).write_text(json.dumps(sidecar))
         found = verifying.verify(folder / SIDECAR, format, cases)
         bound = BOUNDS[precision]
-        good = {name: each for name, each in found.items() if each["relative_error"] <= bound}
+        refused = {name: each["refused"] for name, each in found.items() if "refused" in each}
+        ran = {name: each for name, each in found.items() if name not in refused}
+        if not ran:
+            reasons = "; ".join(f"{name} cannot: {reason}" for name, reason in refused.items())
+            raise ExportError(f"export: expected a runtime that runs the graph; {reasons}. {_CURES[precision]}")
+        good = {name: each for name, each in ran.items() if each["relative_error"] <= bound}
         if not good:
             raise ExportError(
                 f"export: expected logits that differ from torch's by at most {bound:g} of the largest, got "
-                f"{min(each['relative_error'] for each in found.values()):.1e}. " + _CURES[precision]
+                f"{min(each['relative_error'] for each in ran.values()):.1e}. " + _CURES[precision]
             )
         errors = {name: each["relative_error"] for name, each in good.items()}
         sidecar["runtimes"] = good
@@ -145,7 +158,8 @@ def export(
         }
         sidecar["floats"] = floats
         (folder / SIDECAR).write_text(json.dumps(sidecar, indent=1) + "\n", encoding="utf-8")
-    return Exported(out / SIDECAR, max(errors.values()), predictor.assumed if predictor else "", errors, tuple(floats))
+    assumed = predictor.assumed if predictor else ""
+    return Exported(out / SIDECAR, max(errors.values()), assumed, errors, tuple(floats), refused)
 
 
 _CURES = {

@@ -1,7 +1,7 @@
 """Any checkpoint as a network that fits it, with what is known of its images and classes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,8 @@ class Loaded:
 
     Attributes:
         network: the core's `UNetV2` wherever the weights are its own, else the framework's network.
-        card: mean, std, size, labels, threshold and more, as far as the checkpoint says.
+        card: mean, std, size, labels, threshold and more, as far as the checkpoint says; the size of an encoder that is
+            built for one, unless each image has its own mean and deviation (nnU-Net, which does not resize images).
         file: the file of the weights.
 
     Shape:
@@ -37,6 +38,17 @@ class Loaded:
     network: nn.Module
     card: Card
     file: Path
+
+    def __post_init__(self) -> None:
+        if self.only_size is not None and self.card.size is None and not self.card.per_image:
+            object.__setattr__(self, "card", replace(self.card, size=self.only_size))
+
+    @property
+    def only_size(self) -> tuple[int, int] | None:
+        """(height, width) of all images that the network takes, where its encoder was built for one size."""
+        encoder = getattr(self.network, "encoder", None)
+        size: Any = getattr(self.network, "image_size", None) or getattr(encoder, "image_size", None)
+        return None if size is None else (int(size[0]), int(size[1]))
 
     @property
     def channels(self) -> int:

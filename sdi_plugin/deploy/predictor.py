@@ -139,8 +139,8 @@ class Predictor:
         fixed = getattr(self.backend, "size", None)
         if fixed and (tile or (size or fixed) != fixed):
             raise ValueError(
-                f"Predictor: expected no tile, and no size but {fixed}, for which the graph was exported, got {tile=}, "
-                f'{size=}. Export it with size="dynamic".'
+                f"Predictor: expected no tile, and no size but {fixed}, the network's only one, got {tile=}, {size=}. "
+                'Leave them out; of an encoder for any size, export the graph with size="dynamic".'
             )
         self.size = size or (None if tile else self.card.size)
         self.tile, self.overlap, self.batch = tile, overlap, batch

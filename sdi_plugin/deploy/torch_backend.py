@@ -31,7 +31,7 @@ class TorchBackend:
         with torch.no_grad():
             self.classes = model(torch.zeros(1, self.channels, *(model.card.size or (64, 64)))).shape[1]
         model.network.to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.model, self.card = model, model.card
+        self.model, self.card, self.size = model, model.card, model.only_size
         state = model.file.stat()
         self.identity = f"{model.file.resolve()} {state.st_size} {state.st_mtime_ns} {precision}"
 

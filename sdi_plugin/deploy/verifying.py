@@ -48,20 +48,25 @@ def pixels(model: Loaded, sizes: Sequence[tuple[int, ...]], inside: bool) -> lis
 
 
 def verify(sidecar: Path, format: str, cases: Cases) -> dict[str, dict[str, Any]]:
-    """For each runtime that is installed the largest difference, relative to the largest logit, and its time."""
-    found = {}
+    """For each runtime that is installed the largest difference, relative to the largest logit, and its time; or why it
+    refused the graph.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for name in runtimes.installed(format):
-        backend = GraphBackend(sidecar, name)
-        errors = [_difference(backend, *case) for case in cases]
-        images, expected = cases[min(2, len(cases) - 1)]
-        backend.expect(images.shape[2:])
-        errors.append(_difference(backend, images, expected))
-        found[name] = {
-            "version": frameworks.version(name),
-            "relative_error": max(errors),
-            "milliseconds": _milliseconds(backend, images),
-        }
+        found[name] = {"version": frameworks.version(name)}
+        try:
+            found[name] |= _measured(GraphBackend(sidecar, name), cases)
+        except ValueError as error:  # one runtime may run what another cannot
+            found[name]["refused"] = next(iter(str(error.__cause__ or error).splitlines()), "")
     return found
+
+
+def _measured(backend: GraphBackend, cases: Cases) -> dict[str, float]:
+    errors = [_difference(backend, *case) for case in cases]
+    images, expected = cases[min(2, len(cases) - 1)]
+    backend.expect(images.shape[2:])
+    errors.append(_difference(backend, images, expected))
+    return {"relative_error": max(errors), "milliseconds": _milliseconds(backend, images)}
 
 
 def _difference(backend: GraphBackend, images: Array, expected: Array) -> float:

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sdi_plugin import UNetV2, checkpoint
+from sdi_plugin import UNetV2, checkpoint, load
 from sdi_plugin.checkpoint import Card
 from sdi_plugin.cli import main
 from sdi_plugin.cli.demo.images import lesion_image
-from sdi_plugin.deploy import Exported, ExportError, Loaded, Predictor, export, exporting, graph
+from sdi_plugin.deploy import Exported, ExportError, Loaded, Predictor, export, exporting, graph, runtimes
 from sdi_plugin.deploy.graph_backend import GraphBackend
 from tests import official
 from tests.deploy.networks import CARD, Small, small
@@ -79,7 +79,7 @@ def test_a_program_of_torch_export_gives_the_same_predictions(tmp_path, size, ra
     expected = Predictor(model, device="cpu", size=size)(IMAGE)
     np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-5)
     if size:
-        with pytest.raises(ValueError, match='Export it with size="dynamic"'):
+        with pytest.raises(ValueError, match='export the graph with size="dynamic"'):
             Predictor(exported.file, tile=64)
 
 
@@ -109,6 +109,34 @@ def test_a_graph_that_differs_from_torch_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="at most 0.0001 of the largest"):
         export(small(), tmp_path / "out", format="pt2", size=(48, 64))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_runtime_that_cannot_run_the_graph_is_left_out_and_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runtimes, "installed", lambda kind: ["torch", "openvino"])
+    exported = export(small(), tmp_path / "out", format="pt2", size=(48, 64))
+    assert set(exported.runtimes) == {"torch"}
+    assert "expected a graph for openvino, got one for torch" in exported.refused["openvino"]
+    assert set(json.loads(exported.file.read_text())["runtimes"]) == {"torch"}
+    monkeypatch.setattr(exporting, "export", lambda *given, **options: exported)
+    assert main(["export", "x.safetensors", "--out", str(tmp_path / "out")]) == 0
+    assert "; openvino cannot run it (" in capsys.readouterr().out
+
+
+def test_a_graph_that_no_runtime_runs_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtimes, "_torch", lambda graph, threads: lambda images: [].pop())
+    with pytest.raises(ExportError, match="a runtime that runs the graph; torch cannot: pop from empty list"):
+        export(small(), tmp_path / "out", format="pt2", size=(48, 64))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_for_one_size_is_exported_for_it(tmp_path):
+    torch.manual_seed(0)
+    UNetV2("levit_128s", channels=8, image_size=(64, 96)).save(tmp_path / "levit.safetensors")
+    model = load(tmp_path / "levit.safetensors")
+    with pytest.raises(ValueError, match=r"expected size \(64, 96\) or None, which this encoder was built for"):
+        export(model, tmp_path / "out", size="dynamic")
+    prediction = Predictor(export(model, tmp_path / "out", format="pt2").file)(IMAGE)
+    np.testing.assert_allclose(prediction.probabilities, Predictor(model)(IMAGE).probabilities, atol=1e-5)
 
 
 def test_a_network_that_torch_cannot_export_is_explained(tmp_path):

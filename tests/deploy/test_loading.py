@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 import sdi_plugin
 import sdi_plugin.adapters.smp  # registers "unetv2"
-from sdi_plugin import UNetV2, checkpoint
+from sdi_plugin import UNetV2, checkpoint, deploy
 from sdi_plugin.checkpoint import Card, CheckpointError
 from sdi_plugin.cli import main
 from tests import official
@@ -173,3 +175,20 @@ def test_the_package_gives_what_it_lists():
     assert sdi_plugin.checkpoint is checkpoint
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         sdi_plugin.nothing  # noqa: B018
+
+
+def test_images_are_resized_for_an_encoder_of_one_size(tmp_path: Path):
+    UNetV2("levit_128s", channels=8, image_size=(64, 96)).save(tmp_path / "levit.safetensors")
+    model = sdi_plugin.load(tmp_path / "levit.safetensors")
+    assert model.only_size == model.card.size == (64, 96)
+    assert deploy.Predictor(model)(np.zeros((50, 41, 3), np.uint8)).mask.shape == (50, 41)
+    refused: list[dict[str, Any]] = [{"size": (96, 96)}, {"tile": 64}]
+    for options in refused:
+        with pytest.raises(ValueError, match=r"no size but \(64, 96\), the network's only one, got .*Leave them out"):
+            deploy.Predictor(model, **options)
+
+
+def test_nnunets_images_are_not_resized():
+    model = deploy.Loaded(UNetV2("levit_128s", channels=8), Card(per_image=True), Path("x.pth"))
+    assert model.only_size == (224, 224)
+    assert model.card.size is None

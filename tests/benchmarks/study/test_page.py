@@ -76,7 +76,9 @@ def test_the_page_begins_with_the_answer(store, undrawn):
     assert text.index("## In short") < text.index("## Settings")
     lines = text.split("## In short")[1].split("##")[0].strip().splitlines()
     assert len(lines) == 8  # two settings on four protocols
-    polyps = "- polyps, 128 pixels, lite0, ImageNet weights, 4 epochs: U-Net v2, paper's setting against smp Unet, 3 seeds"
+    polyps = (
+        "- polyps, 128 pixels, lite0, ImageNet weights, 4 epochs: U-Net v2, paper's setting against smp Unet, 3 seeds"
+    )
     assert f"{polyps}, validation images: **-2.00 (-2.00 to -2.00), loss**" in lines
 
 
