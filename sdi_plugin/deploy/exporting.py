@@ -239,10 +239,12 @@ def _trace(graph: Graph, channels: int, multiple: Sequence[int], file: Path) -> 
             assert written is not None
             written.save(file)
     except Exception as error:  # torch's exporters raise anything
-        raise ExportError(
-            f"export: torch cannot export this network: {str(error).splitlines()[0] if str(error) else error!r}. "
-            "Pass a size: the network itself is then traced for one size."
-        ) from error
+        root: BaseException = error
+        while root.__cause__ is not None:  # torch.onnx says what to do next, and why only there
+            root = root.__cause__
+        reason = next(iter(str(root).splitlines()), "") or repr(root)
+        cure = "" if graph.size else f" {_CURES['fp32']}"
+        raise ExportError(f"export: torch cannot export this network: {reason.rstrip('.')}.{cure}") from error
 
 
 def _outputs(raw: bool) -> list[str]:

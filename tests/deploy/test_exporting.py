@@ -144,8 +144,17 @@ def test_a_network_that_torch_cannot_export_is_explained(tmp_path):
         def forward(self, x):
             return super().forward(x) * (1 if x.sum() > 0 else 2)
 
-    with pytest.raises(ExportError, match="torch cannot export this network"):
+    with pytest.raises(ExportError, match=r"torch cannot export this network: .+\. Pass a size"):
         export(Loaded(Deciding(1).eval(), CARD, Path(__file__)), tmp_path / "out", format="pt2")
+
+
+def test_the_cause_is_named_not_what_torch_says_of_it(tmp_path, monkeypatch):
+    def fail(*given):
+        raise RuntimeError("this is step 3/3") from ValueError("only 4D queries\nnow")
+
+    monkeypatch.setattr(exporting, "trace", fail)
+    with pytest.raises(ExportError, match=r"torch cannot export this network: only 4D queries\.$"):
+        export(small(), tmp_path / "out", format="pt2", size=(48, 64))
 
 
 def test_arguments_and_missing_packages_are_explained(tmp_path, monkeypatch):
