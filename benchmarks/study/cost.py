@@ -20,23 +20,24 @@ from sdi_plugin.ops import flops as flops  # counts the fused op's
 
 
 def measure(store: Store, *, rounds: int = 5, seconds: float = 60.0, say: Callable[[str], None] = print) -> None:
-    """Measure the networks of every size and encoder of the plan, and store what is not there yet.
+    """Measure the networks of every size and encoder that has results, and store what is not there yet.
 
+    All networks of a file are measured in turn, so that it is made anew where another setting has become the best.
     Nothing else should run meanwhile; the load before is recorded.
 
     Args:
         rounds, seconds: the fewest rounds of all networks in turn, and the time after which no other one begins.
     """
     contests = [entry for entry in plan.SEQUENCE if isinstance(entry, Contest)]
-    choice = plan.chosen(store)
-    if not choice.complete:
-        raise ValueError("study: the cost is that of the recommended setting, which is not chosen yet. Run part 1.")
+    best = plan.chosen(store).setting
+    begun = {store.cost_file(Run.from_json(document["run"]).protocol) for document in store.all()}
     names = {store.cost_file(entry.protocol): entry.protocol for entry in contests}
     for file, protocol in names.items():
-        if not file.exists():
+        wanted = Run(protocol, setting=best).contender
+        if file in begun and wanted not in (store.cost(protocol) or {}).get("networks", {}):
             entries = [entry for entry in contests if store.cost_file(entry.protocol) == file]
             networks = dict.fromkeys(name for entry in entries for name in entry.networks)
-            write(file, of(protocol, list(networks), choice.setting, rounds=rounds, seconds=seconds))
+            write(file, of(protocol, list(networks), best, rounds=rounds, seconds=seconds))
             say(f"cost: {file.name}")
 
 

@@ -46,8 +46,9 @@ def files(store: Store) -> dict[str, bytes]:
     choice = plan.chosen(store)
     recommended = choice.setting if choice.complete else None
     made: dict[str, bytes] = {}
-    parts = [_HEAD, _in_short(groups, recommended), _part_1(choice, groups)]
-    parts += [*_part_2(store, groups, recommended, made), *_costs(store, groups, recommended, made), _ELSEWHERE]
+    competing = {protocol: _competing(group, choice.setting) for protocol, group in groups.items()}
+    parts = [_HEAD, _in_short(competing, recommended), _part_1(choice, groups)]
+    parts += [*_part_2(store, competing, recommended, made), *_costs(store, competing, recommended, made), _ELSEWHERE]
     return {PAGE: ("\n\n".join(part.strip() for part in parts if part) + "\n").encode(), **made}
 
 
@@ -83,7 +84,7 @@ def _in_short(groups: dict[Protocol, dict[str, list[Document]]], recommended: Se
     """U-Net v2 against smp's Unet in a line per protocol and setting, on test images where they were read."""
     lines = []
     for protocol in _contested():
-        group = _competing(groups.get(protocol, {}), recommended)
+        group = groups.get(protocol, {})
         tested = all("test" in document for documents in group.values() for document in documents)
         part = "test" if tested else "validation"
         for ours in (documents for documents in group.values() if documents[0]["run"]["network"] == "unetv2"):
@@ -114,7 +115,7 @@ def _part_2(
 ) -> Iterable[str]:
     log = read(store.folder / LOG)
     for protocol in _contested():
-        group = _competing(groups.get(protocol, {}), recommended)
+        group = groups.get(protocol, {})
         if len(group) < 2:
             continue
         yield f"## {tables.title(protocol)[0].upper()}{tables.title(protocol)[1:]}"
@@ -134,7 +135,7 @@ def _part_2(
             if part == "test":
                 yield tables.metrics(runs, part, recommended)
     shares = [(p.percent, p) for p in groups if replace(p, percent=100, epochs=plan.POLYPS.epochs) == plan.POLYPS]
-    curve = [(percent, _competing(groups[p], recommended)) for percent, p in sorted(shares, key=lambda s: s[0])]
+    curve = [(percent, groups[p]) for percent, p in sorted(shares, key=lambda s: s[0])]
     if len(curve) > 1:
         image = f"{IMAGES}/study-low-data.svg"
         made[image] = plots.low_data(curve, "validation", recommended)
@@ -156,7 +157,7 @@ def _costs(
         yield f"## Cost at {protocol.size} pixels on {protocol.encoder}"
         yield f"{document['machine']['cpu']}, {document['threads']} threads, batches of {document['batch']}."
         yield tables.cost(document, recommended)
-        group = _competing(groups.get(protocol, {}), recommended)
+        group = groups.get(protocol, {})
         if len(group) > 1:
             image = f"{IMAGES}/study-{protocol.size}-{protocol.encoder}-cost.svg"
             made[image] = plots.cost(document, group, "validation", recommended)
@@ -170,9 +171,9 @@ def _contested() -> list[Protocol]:
     return list(dict.fromkeys([*factors, *(entry.protocol for entry in contests)]))
 
 
-def _competing(group: dict[str, list[Document]], recommended: Setting | None) -> dict[str, list[Document]]:
-    """Without the settings of part 1 that are neither the paper's nor recommended."""
-    kept = (PAPER, recommended)
+def _competing(group: dict[str, list[Document]], best: Setting) -> dict[str, list[Document]]:
+    """Without the settings of part 1 that are neither the paper's nor the best (so far)."""
+    kept = (PAPER, best)
     return {
         c: d
         for c, d in group.items()

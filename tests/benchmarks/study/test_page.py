@@ -129,6 +129,16 @@ def test_a_run_that_diverged_is_shown_and_counts_as_nothing(store, undrawn):
     assert next(row for row in rows if row[0] == "smp Unet")[1] == "3 (1 diverged)"
 
 
+def test_the_best_so_far_competes_before_it_is_recommended(store, undrawn, monkeypatch):
+    sequence = (plan.START, plan.WIDTH, *plan.SEQUENCE[1:])
+    monkeypatch.setattr(plan, "SEQUENCE", sequence)
+    monkeypatch.setattr(plan, "_PART_1", sequence[:2])
+    text = text_of(store)
+    assert "nothing is recommended so far" in text
+    assert "U-Net v2, init unit against smp Unet, 3 seeds, validation images: **+3.00" in text
+    assert "recommended (" not in text
+
+
 def test_no_recommendation_before_part_1_is_through(store, undrawn):
     (store.folder / f"{Run(plan.POLYPS, setting=replace(PAPER, init='unit'), seed=2).id}.json").unlink()
     text = text_of(store)

@@ -9,10 +9,11 @@ from torch import nn
 from benchmarks.study import batches, cost, evaluate, images, splits
 from benchmarks.study.encoders import ENCODERS
 from benchmarks.study.images import Images
-from benchmarks.study.plan import Contest
-from benchmarks.study.settings import PAPER, RECIPES, Protocol, Recipe, Setting
+from benchmarks.study.plan import Choice, Contest
+from benchmarks.study.settings import PAPER, RECIPES, Protocol, Recipe, Run, Setting
 from benchmarks.study.splits import Image
 from benchmarks.study.store import Store
+from tests.benchmarks.study.made import validated
 
 NAMED = [Image("isic2018", "i0"), Image("colondb", "c1")]
 
@@ -116,6 +117,25 @@ def test_saliency_metrics_of_a_perfect_prediction():
         assert found[name] == pytest.approx([1.0, 1.0], abs=0.02)
 
 
+def test_costs_are_measured_where_there_are_results_and_again_for_a_new_best(tmp_path, monkeypatch):
+    small, large = Protocol(size=32), Protocol(size=64)
+    monkeypatch.setattr(cost.plan, "SEQUENCE", [Contest(("recommended", "unet"), protocol=p) for p in (small, large)])
+    measured = []
+
+    def of(protocol, networks, best, **options):
+        measured.append((protocol.size, best.title(), networks))
+        return {"networks": {Run(protocol, setting=best).contender: {}}}
+
+    monkeypatch.setattr(cost, "of", of)
+    store = Store(tmp_path)
+    store.write(Run(small), validated(Run(small), 0.8))
+    for best in (PAPER, PAPER, Setting(init="unit")):
+        monkeypatch.setattr(cost.plan, "chosen", lambda store, best=best: Choice(best))
+        cost.measure(store)
+    names = ["recommended", "unet"]
+    assert measured == [(32, "paper's setting", names), (32, "init unit", names)]
+
+
 @pytest.mark.slow
 def test_costs_are_measured_for_every_network_once(tmp_path, monkeypatch):
     protocol = Protocol(size=32)
@@ -124,6 +144,7 @@ def test_costs_are_measured_for_every_network_once(tmp_path, monkeypatch):
     monkeypatch.setattr(cost.plan, "_PART_1", ())
     monkeypatch.setattr(cost.plan, "PAPER", PAPER)
     store, said = Store(tmp_path), []
+    store.write(Run(protocol), validated(Run(protocol), 0.8))
     cost.measure(store, rounds=2, seconds=0, say=said.append)
     cost.measure(store, rounds=2, seconds=0, say=said.append)
     assert said == ["cost: 32-lite0-cost.json"]
