@@ -19,7 +19,8 @@ cannot say: `benchmarks/study/README.md`.
 
 Scores are the mean Dice of the images of a set, and "mean Dice" is the mean of the sets. A difference is in points of
 Dice, with its 95 % interval by a paired bootstrap over images. It is a tie where it is not above the larger of both
-networks' ranges over seeds, or where the interval holds 0.
+networks' ranges over seeds, or where the interval holds 0. "Images an hour" are of training beside other programs: no
+measure of cost, which has its own table.
 """
 _ELSEWHERE = """\
 ## Other protocols, not to be compared with the above
